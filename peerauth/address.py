@@ -1,0 +1,79 @@
+"""Where something listens or is reached: HOST:PORT, [v6]:PORT, :PORT or unix:PATH."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+from peerauth.errors import BadInput, printable
+
+DEFAULT_PORT = 8443
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A TCP address, or the path of a Unix socket. An empty host means every interface."""
+
+    host: str = ""
+    port: int = 0
+    path: str | None = None
+
+    def __str__(self) -> str:
+        if self.path is not None:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        if self.path is not None or self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def server_name(self) -> str | None:
+        """What to send as SNI: a DNS name; never an IP address (RFC 6066 section 3)."""
+        try:
+            ipaddress.ip_address(self.host)
+        except ValueError:
+            return self.host or None
+        return None
+
+
+def parse_address(text: str, *, default_port: int | None = None, what: str = "address") -> Address:
+    """Read an address. Raises BadInput("bad-address") saying what was expected."""
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:")
+        if not path or "\0" in path or len(path.encode()) > 107:  # sockaddr_un, unix(7)
+            raise BadInput("bad-address", f"the {what} '{printable(text, 140)}' needs a path of 1 to 107 bytes after unix:")
+        return Address(path=path)
+    host, port = _split(text)
+    if not port and default_port is not None and host:
+        return Address(_check_host(host, text, what), default_port)
+    if not (port.isascii() and port.isdigit() and int(port[:6]) <= 65535):
+        raise BadInput(
+            "bad-address",
+            f"the {what} '{printable(text, 80)}' is not HOST:PORT",
+            "for instance 0.0.0.0:8443, [::1]:8443, db.example:5432 or unix:/run/app.sock",
+        )
+    return Address(_check_host(host, text, what), int(port))
+
+
+def _split(text: str) -> tuple[str, str]:
+    if text.startswith("["):
+        host, _, rest = text[1:].partition("]")
+        return host, rest.removeprefix(":")
+    if text.count(":") > 1:  # a bare IPv6 address has no port
+        return text, ""
+    host, _, port = text.partition(":")
+    return host, port
+
+
+def _check_host(host: str, text: str, what: str) -> str:
+    plain = host.isascii() and host.isprintable() and not set(host) & set(" /@?#\\\"'%<>[]") and len(host) <= 253
+    if not plain:
+        raise BadInput("bad-address", f"the {what} '{printable(text, 80)}' has no usable host name")
+    return host

@@ -1,0 +1,1 @@
+"""The disk: bounded reads, atomic writes, the node's home, its configuration and its peers directory."""

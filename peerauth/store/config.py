@@ -1,0 +1,162 @@
+"""config.toml, parsed once into frozen values. An unknown key is an error that names the nearest known one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from peerauth.address import Address, parse_address
+from peerauth.errors import BadInput
+from peerauth.store.files import read_bounded, shown
+from peerauth.store.schema import Table, parse_toml
+from peerauth.trust.peers import check_name
+from peerauth.trust.policy import Policy
+
+FILE_NAME = "config.toml"
+MAXIMUM_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on what others can make this node hold or wait for. Times in seconds."""
+
+    handshake_timeout: float = 10.0
+    max_handshakes: int = 1024
+    max_connections: int = 10_000
+    drain: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One `[[serve]]` block: where it listens, whom it is for, and where it leads (None: the hello service)."""
+
+    name: str
+    listen: Address
+    target: Address | None = None
+    policy: Policy = field(default_factory=Policy)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What a node is and what it serves. Paths are absolute."""
+
+    path: Path
+    name: str
+    key: Path
+    certificate: Path
+    peers: Path
+    min_tls: Literal["1.2", "1.3"] = "1.3"
+    services: tuple[Service, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+
+
+def load_config(home: Path) -> Config:
+    """Read `home`/config.toml. Raises BadInput: `no-config`, `bad-toml`, `unknown-setting`, `bad-setting`."""
+    path = home / FILE_NAME
+    try:
+        data = read_bounded(path, MAXIMUM_BYTES)
+    except BadInput as error:
+        if error.code != "no-such-file":
+            raise
+        raise BadInput(
+            "no-config",
+            f"{shown(home)} is not the home of a node: there is no {FILE_NAME} in it",
+            "type: peerauth keygen   (or name another directory with --home)",
+        ) from error
+    return parse_config(data, home)
+
+
+def parse_config(data: bytes, home: Path) -> Config:
+    """The configuration in these bytes; relative paths are relative to `home`."""
+    document = parse_toml(data, home / FILE_NAME)
+    node = document.table("node")
+    name = node.text("name")
+    if name is None:
+        raise node.error("name", "is missing", 'write: [node]\nname = "this-machine"')
+    _as_setting(node, "name", name)
+    key = node.text("key") or f"{name}.key"
+    certificate = node.text("certificate") or f"{name}.crt"
+    peers = node.text("peers") or "peers"
+    min_tls = node.choice("min_tls", ("1.2", "1.3"), "1.3")
+    node.done()
+    groups = _groups(document.table("groups"))
+    services = tuple(_service(table, groups) for table in document.tables("serve"))
+    limits = _limits(document.table("limits"))
+    document.done()
+    return Config(
+        home / FILE_NAME,
+        name,
+        home / key,
+        home / certificate,
+        home / peers,
+        "1.2" if min_tls == "1.2" else "1.3",
+        services,
+        limits,
+    )
+
+
+def _as_setting(table: Table, key: str, name: str) -> str:
+    try:
+        return check_name(name)
+    except BadInput as error:
+        raise table.error(key, f"is not usable: {error.message}", error.hint) from error
+
+
+def _address(table: Table, key: str) -> Address | None:
+    text = table.text(key)
+    if text is None:
+        return None
+    try:
+        return parse_address(text)
+    except BadInput as error:
+        raise table.error(key, f"is not usable: {error.message}", error.hint) from error
+
+
+def _groups(table: Table) -> dict[str, list[str]]:
+    groups = {key: table.texts(key) or [] for key in table.keys()}
+    for group, members in groups.items():
+        for member in members:
+            if member.startswith("@"):
+                raise table.error(group, "may not contain another group")
+    return groups
+
+
+def _service(table: Table, groups: dict[str, list[str]]) -> Service:
+    listen = _address(table, "listen")
+    if listen is None:
+        raise table.error("listen", "is missing", 'for instance: listen = "0.0.0.0:8443"')
+    name = _as_setting(table, "name", table.text("name") or "default")
+    service = Service(name, listen, _address(table, "target"), make_policy(name, table.texts("allow"), groups, table))
+    table.done()
+    return service
+
+
+def make_policy(service: str, allow: list[str] | None, groups: dict[str, list[str]], table: Table) -> Policy:
+    """An allow-list of peer names, `tag:NAME` and `@group`; None allows every pinned peer."""
+    if allow is None:
+        return Policy(service)
+    names: set[str] = set()
+    tags: set[str] = set()
+    for entry in allow:
+        if entry.startswith("@") and entry[1:] not in groups:
+            known = ", ".join(sorted(groups)) or "none is defined"
+            raise table.error("allow", f"names the group '{entry[1:40]}', which [groups] does not define", f"known: {known}")
+        for member in groups[entry[1:]] if entry.startswith("@") else [entry]:
+            if member.startswith("tag:"):
+                tags.add(member[4:])
+            else:
+                names.add(_as_setting(table, "allow", member))
+    return Policy(service, frozenset(names), frozenset(tags))
+
+
+def _limits(table: Table) -> Limits:
+    default = Limits()
+    limits = Limits(
+        handshake_timeout=table.seconds("handshake_timeout", default.handshake_timeout, 0.1, 300),
+        max_handshakes=table.whole("max_handshakes", default.max_handshakes, 1, 100_000),
+        max_connections=table.whole("max_connections", default.max_connections, 1, 1_000_000),
+        drain=table.seconds("drain", default.drain, 0, 3600),
+    )
+    table.done()
+    return limits

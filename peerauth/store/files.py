@@ -1,0 +1,191 @@
+"""The one door to writing files, and bounded reading.
+
+Every write is complete or not there: a temporary file in the same directory, fsync, a rename or a link, fsync of the
+directory. Killed at any point, the old or the new is left (promise 4).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from peerauth.errors import BadInput, PeerAuthError, printable
+
+_TEMPORARY = ".tmp"
+
+
+def shown(path: Path | str) -> str:
+    """A path for people, escaped."""
+    return printable(os.fspath(path), 300)
+
+
+def read_bounded(path: Path, limit: int) -> bytes:
+    """The whole content of a regular file of at most `limit` bytes.
+
+    Never waits on a FIFO or a device. Raises BadInput naming the file, with the codes `no-such-file`, `not-a-file`,
+    `unreadable` or `too-large`.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise BadInput("not-a-file", f"{shown(path)} is not a regular file")
+        try:
+            data = file.read(limit + 1)
+        except OSError as error:
+            raise _unreadable(path, error) from error
+    if len(data) > limit:
+        raise BadInput("too-large", f"{shown(path)} is larger than {limit // 1024} KB")
+    return data
+
+
+def _unreadable(path: Path, error: OSError) -> BadInput:
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return BadInput("no-such-file", f"there is no file {shown(path)}")
+    reason = {errno.ELOOP: "its symbolic links go in a circle", errno.EISDIR: "it is a directory"}.get(
+        error.errno or 0, os.strerror(error.errno) if error.errno else "unknown error"
+    )
+    return BadInput("unreadable", f"{shown(path)} cannot be read: {reason}")
+
+
+def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Replace `path` by `data`, or create it. Raises PeerAuthError("cannot-write")."""
+    with _reported(path), _temporary(path, data, mode) as temporary:
+        os.replace(temporary, path)
+    _sync_directory(path.parent)
+
+
+def write_new(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Create `path` with `data`; never overwrite. Raises BadInput("exists") or PeerAuthError("cannot-write")."""
+    with _reported(path), _temporary(path, data, mode) as temporary:
+        _link(temporary, path)
+    _sync_directory(path.parent)
+
+
+def keep_beside(path: Path, suffix: str) -> Path | None:
+    """Give the file at `path` a second name, `path` + suffix, so that replacing it loses nothing. None if it is not there."""
+    kept = path.with_name(path.name + suffix)
+    with _reported(kept):
+        try:
+            _link(path, kept)
+        except FileNotFoundError:
+            return None
+    _sync_directory(path.parent)
+    return kept
+
+
+def rename(old: Path, new: Path) -> None:
+    """Move a file within its file system; never overwrites, except by `replacing`. Raises BadInput("exists")."""
+    with _reported(new):
+        _link(old, new)
+        os.unlink(old)
+    _sync_directory(new.parent)
+
+
+def replace(old: Path, new: Path) -> None:
+    """Move a file over another, atomically."""
+    with _reported(new):
+        os.replace(old, new)
+    _sync_directory(new.parent)
+
+
+def remove(path: Path) -> None:
+    """Delete a file (a symbolic link: the link); one that is gone already is fine."""
+    with _reported(path), contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    _sync_directory(path.parent)
+
+
+def make_directory(path: Path, mode: int = 0o755) -> None:
+    """Create a directory and its parents, if they are not there."""
+    with _reported(path):
+        path.mkdir(mode=mode, parents=True, exist_ok=True)
+
+
+@contextlib.contextmanager
+def output_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to stream into that appears under its name only when the block ends well.
+
+    Devices, pipes and other special files are written to directly.
+    """
+    with _reported(path):
+        if path.exists() and not path.is_file():
+            with open(path, "wb") as direct:
+                yield direct
+            return
+        descriptor, temporary = _open_temporary(path, 0o666)
+        try:
+            with open(descriptor, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+    _sync_directory(path.parent)
+
+
+def _open_temporary(path: Path, mode: int) -> tuple[int, Path]:
+    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(6)}{_TEMPORARY}")
+    return os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), temporary
+
+
+@contextlib.contextmanager
+def _temporary(path: Path, data: bytes, mode: int) -> Iterator[Path]:
+    descriptor, temporary = _open_temporary(path, mode)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield temporary
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+
+
+def _link(old: Path, new: Path) -> None:
+    """Give a file its (second) name, failing when the name is taken; where the file system has no links, copy."""
+    try:
+        os.link(old, new, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS):
+            raise
+        data, mode = old.read_bytes(), stat.S_IMODE(old.stat().st_mode)
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        with open(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _sync_directory(path: Path) -> None:
+    if os.name == "nt":
+        return
+    with contextlib.suppress(OSError):  # some file systems cannot; the rename itself has been done
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _reported(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileExistsError as error:
+        raise BadInput("exists", f"{shown(path)} is there already, and nothing was overwritten") from error
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise PeerAuthError("cannot-write", f"cannot write {shown(path)}: {reason}") from error

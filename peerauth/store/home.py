@@ -1,0 +1,160 @@
+"""A node's home: its identity on disk, made once and replaced only when asked, the old pair kept.
+
+Key and certificate are two files, and two renames are not one. So a new certificate waits as `NAME.crt.next` until the new
+key is in place; whoever finds a key that belongs to the waiting certificate finishes the step (promise 4).
+"""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from peerauth.errors import BadInput
+from peerauth.store import files
+from peerauth.store.config import FILE_NAME, Config, load_config
+from peerauth.trust.identity import Identity, load_identity
+from peerauth.trust.peers import check_name
+from peerauth.trust.reading import MAXIMUM_BYTES
+
+_CONFIG = """\
+# {name}: a node of peerauth. Written once by keygen; from now on it is yours. An unknown setting is an error.
+
+[node]
+name = "{name}"              # its key is {name}.key (never leaves this machine), its certificate {name}.crt
+# peers = "peers"            # the allow-list: one certificate a peer, the file's name is the peer's name
+# min_tls = "1.3"            # "1.2" also lets in software that has no TLS 1.3
+
+# What this node offers to its peers; without any block, `peerauth serve` says hello on 0.0.0.0:8443.
+# [[serve]]
+# name = "db"
+# listen = "0.0.0.0:8443"
+# target = "127.0.0.1:5432"  # or "unix:/run/app.sock"; without a target: the hello service
+# allow = ["alice", "tag:ci", "@operators"]   # without it: every pinned peer
+
+# [groups]
+# operators = ["alice", "bob"]
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """What keygen did."""
+
+    identity: Identity
+    config: Config
+    kept: tuple[Path, ...]
+
+
+def existing_name(home: Path) -> str | None:
+    """The name of the node that lives here already, if any."""
+    try:
+        return load_config(home).name
+    except BadInput as error:
+        if error.code != "no-config":
+            raise
+        return None
+
+
+def check_free(home: Path, name: str, *, force: bool) -> None:
+    """Raise BadInput("exists") where keygen would have to overwrite, or BadInput("other-node") where another node lives."""
+    check_name(name)
+    lives_here = existing_name(home)
+    if lives_here is not None and lives_here != name:
+        raise BadInput(
+            "other-node",
+            f"{files.shown(home)} is the home of {lives_here}, not of {name}",
+            f"choose another directory: peerauth keygen {name} --home DIR",
+        )
+    key, certificate = _pair(home, name, lives_here)
+    taken = [path for path in (key, certificate) if path.exists() or path.is_symlink()]
+    if taken and not force:
+        raise BadInput(
+            "exists",
+            f"{files.shown(taken[0])} is there already, and a key is never overwritten unasked",
+            "to make a new pair and keep the old one beside it: peerauth keygen --force",
+        )
+
+
+def create(home: Path, name: str, identity: Identity, now: datetime, passphrase: bytes | None, *, force: bool) -> Created:
+    """Write the identity, `config.toml` and `peers/` into `home`. What is there is kept unless `force`."""
+    check_free(home, name, force=force)
+    files.make_directory(home)
+    key, certificate = _pair(home, name, existing_name(home))
+    files.make_directory(home / "peers")
+    key_pem, certificate_pem = identity.key_pem(passphrase), identity.certificate.pem.encode()
+    kept: tuple[Path, ...] = ()
+    if key.exists() or certificate.exists():
+        kept = _replace_pair(key, certificate, key_pem, certificate_pem, f".old-{now:%Y%m%dT%H%M%SZ}")
+    else:
+        files.write_new(key, key_pem, 0o600)
+        files.write_new(certificate, certificate_pem)
+    if not (home / FILE_NAME).exists():
+        files.write_new(home / FILE_NAME, _CONFIG.format(name=name).encode())
+    return Created(identity, load_config(home), kept)
+
+
+def _pair(home: Path, name: str, lives_here: str | None) -> tuple[Path, Path]:
+    if lives_here is None:
+        return home / f"{name}.key", home / f"{name}.crt"
+    config = load_config(home)
+    return config.key, config.certificate
+
+
+def _waiting(certificate: Path) -> Path:
+    return certificate.with_name(certificate.name + ".next")
+
+
+def _replace_pair(key: Path, certificate: Path, key_pem: bytes, certificate_pem: bytes, suffix: str) -> tuple[Path, ...]:
+    waiting = _waiting(certificate)
+    files.write_atomic(waiting, certificate_pem)
+    kept = tuple(path for path in (files.keep_beside(key, suffix), files.keep_beside(certificate, suffix)) if path)
+    files.write_atomic(key, key_pem, 0o600)
+    files.replace(waiting, certificate)
+    return kept
+
+
+def read_identity(config: Config, passphrase: bytes | None = None) -> Identity:
+    """The node's identity from disk. Raises BadInput naming the file."""
+    try:
+        key_pem = files.read_bounded(config.key, MAXIMUM_BYTES)
+        certificate_pem = files.read_bounded(config.certificate, MAXIMUM_BYTES)
+    except BadInput as error:
+        if error.code != "no-such-file":
+            raise
+        raise BadInput("no-identity", f"this node has no identity yet: {error.message}", "type: peerauth keygen") from error
+    try:
+        return load_identity(key_pem, certificate_pem, passphrase)
+    except BadInput as error:
+        finished = _finish_replacement(config, key_pem, passphrase) if error.code == "key-mismatch" else None
+        if finished is not None:
+            return finished
+        about = config.certificate if error.code in ("malformed", "empty", "not-a-certificate") else config.key
+        raise BadInput(error.code, f"{files.shown(about)}: {error.message}", error.hint) from error
+
+
+def _finish_replacement(config: Config, key_pem: bytes, passphrase: bytes | None) -> Identity | None:
+    waiting = _waiting(config.certificate)
+    try:
+        identity = load_identity(key_pem, files.read_bounded(waiting, MAXIMUM_BYTES), passphrase)
+    except BadInput:
+        return None
+    files.replace(waiting, config.certificate)
+    return identity
+
+
+def key_is_encrypted(config: Config) -> bool:
+    """Whether the private key needs a passphrase; False also when it cannot be read."""
+    try:
+        return b"ENCRYPTED" in files.read_bounded(config.key, MAXIMUM_BYTES)
+    except BadInput:
+        return False
+
+
+def key_is_exposed(config: Config) -> bool:
+    """Whether others on this machine can read the private key."""
+    try:
+        return bool(stat.S_IMODE(config.key.stat().st_mode) & 0o077)
+    except OSError:
+        return False

@@ -1,0 +1,198 @@
+"""Certificates as facts: what a DER says, read once, and what is unusual about it.
+
+Nothing here decides who is trusted. Text taken from a certificate is escaped as it is read, because strangers write it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Literal, TypeVar
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from peerauth.errors import BadInput, printable
+from peerauth.trust.fingerprint import Fingerprint
+
+MINIMUM_RSA_BITS = 2048  # NIST SP 800-57 part 1, table 2: 112 bits of security; OpenSSL's security level 2
+MINIMUM_EC_BITS = 256
+_Extension = TypeVar("_Extension", bound=x509.ExtensionType)
+SOON = timedelta(days=30)
+
+_SHORT = {
+    NameOID.COMMON_NAME: "CN",
+    NameOID.SERIAL_NUMBER: "serialNumber",
+    NameOID.ORGANIZATION_NAME: "O",
+    NameOID.ORGANIZATIONAL_UNIT_NAME: "OU",
+    NameOID.COUNTRY_NAME: "C",
+    NameOID.LOCALITY_NAME: "L",
+    NameOID.STATE_OR_PROVINCE_NAME: "ST",
+    NameOID.EMAIL_ADDRESS: "emailAddress",
+}
+
+
+class Certificate:
+    """One X.509 certificate (RFC 5280), by its exact DER bytes.
+
+    Raises BadInput("malformed") when the DER is no certificate or its key or dates cannot be read.
+    """
+
+    def __init__(self, der: bytes) -> None:
+        self.der = der
+        self.fingerprint = Fingerprint.of(der)
+        try:
+            self._x509 = x509.load_der_x509_certificate(der)
+            self.not_before: datetime = self._x509.not_valid_before_utc
+            self.not_after: datetime = self._x509.not_valid_after_utc
+            self._key = self._x509.public_key()
+        except Exception as error:  # cryptography raises ValueError, TypeError, UnsupportedAlgorithm and its own kinds
+            raise BadInput("malformed", f"this is not a certificate that can be read: {printable(str(error))}") from error
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Certificate) and other.der == self.der
+
+    def __hash__(self) -> int:
+        return hash(self.der)
+
+    def __repr__(self) -> str:
+        return f"<Certificate {self.subject} {self.fingerprint}>"
+
+    @property
+    def pem(self) -> str:
+        """The certificate as one PEM block (RFC 7468)."""
+        return self._x509.public_bytes(Encoding.PEM).decode("ascii")
+
+    @cached_property
+    def key_fingerprint(self) -> Fingerprint:
+        """The SHA-256 of the SubjectPublicKeyInfo, as in RFC 7469 section 2.4."""
+        return Fingerprint.of(self._key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+
+    @cached_property
+    def key_type(self) -> str:
+        """For people: `RSA 4096`, `EC P-256`, `Ed25519`."""
+        match self._key:
+            case rsa.RSAPublicKey():
+                return f"RSA {self._key.key_size}"
+            case ec.EllipticCurvePublicKey():
+                name = self._key.curve.name
+                return f"EC {'P-' + name[4:-2] if name.startswith('secp') and name.endswith('r1') else name}"
+            case ed25519.Ed25519PublicKey():
+                return "Ed25519"
+            case ed448.Ed448PublicKey():
+                return "Ed448"
+            case other:
+                return type(other).__name__.strip("_").removesuffix("PublicKey")
+
+    @property
+    def weak_key(self) -> bool:
+        """True for RSA under 2048 bits, curves under 256 bits, and kinds of key that TLS 1.3 cannot use."""
+        match self._key:
+            case rsa.RSAPublicKey():
+                return self._key.key_size < MINIMUM_RSA_BITS
+            case ec.EllipticCurvePublicKey():
+                return self._key.curve.key_size < MINIMUM_EC_BITS
+            case ed25519.Ed25519PublicKey() | ed448.Ed448PublicKey():
+                return False
+            case _:
+                return True
+
+    @cached_property
+    def subject(self) -> str:
+        """The subject for people, in the order of the certificate, escaped."""
+        return _name_text(self._x509, "subject")
+
+    @cached_property
+    def issuer(self) -> str:
+        """The issuer for people, escaped."""
+        return _name_text(self._x509, "issuer")
+
+    @cached_property
+    def common_name(self) -> str:
+        """The subject's first CN, escaped; empty when there is none."""
+        try:
+            found = self._x509.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        except ValueError:
+            return ""
+        return printable(str(found[0].value), 64) if found else ""
+
+    @property
+    def serial(self) -> int:
+        """The serial number."""
+        return self._x509.serial_number
+
+    @cached_property
+    def self_signed(self) -> bool:
+        """Whether the certificate's own key made its signature."""
+        return self.issued(self)
+
+    def issued(self, other: Certificate) -> bool:
+        """Whether this certificate's key signed `other` under this certificate's subject."""
+        try:
+            other._x509.verify_directly_issued_by(self._x509)
+        except (InvalidSignature, ValueError, TypeError):
+            return False
+        return True
+
+    @cached_property
+    def alternative_names(self) -> tuple[str, ...]:
+        """DNS names and IP addresses of the subjectAltName, escaped."""
+        extension = self._extension(x509.SubjectAlternativeName)
+        if extension is None:
+            return ()
+        return tuple(
+            printable(str(name.value))
+            for name in extension
+            if isinstance(name, x509.DNSName | x509.IPAddress | x509.UniformResourceIdentifier)
+        )
+
+    @cached_property
+    def is_ca(self) -> bool:
+        """Whether software that trusts by chain would let this certificate issue others (CA:TRUE, or X.509 v1)."""
+        constraints = self._extension(x509.BasicConstraints)
+        return bool(constraints and constraints.ca)
+
+    def unusual(self, now: datetime) -> list[str]:
+        """What a careful person would want to know before pinning this certificate, one sentence each."""
+        found = []
+        if self.is_ca:
+            found.append(
+                "it says CA:TRUE: peerauth admits this exact certificate only, but software that trusts by chain would "
+                "also admit whatever it signs, and rustls refuses it"
+            )
+        if self.weak_key:
+            found.append(f"its key is weak ({self.key_type}): it will be refused (weak-key)")
+        if now > self.not_after:
+            found.append(f"it expired on {self.not_after:%Y-%m-%d}: it will be refused (expired)")
+        elif self.not_after - now < SOON:
+            found.append(f"it expires soon, on {self.not_after:%Y-%m-%d}")
+        if now < self.not_before:
+            found.append(f"it is not valid before {self.not_before:%Y-%m-%d %H:%M} UTC (not-yet-valid)")
+        if not self.alternative_names:
+            found.append("it has no subjectAltName: Go, browsers and requests refuse it as a server, though not as a client")
+        usages = self._extension(x509.ExtendedKeyUsage)
+        if usages is not None and ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE not in usages:
+            both = {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH}
+            if not both <= set(usages):
+                found.append("its extendedKeyUsage names one role only: other TLS stacks refuse it in the other role")
+        if not self.self_signed:
+            found.append("it was issued by a certificate authority: only this exact certificate is pinned, not its issuer")
+        return found
+
+    def _extension(self, kind: type[_Extension]) -> _Extension | None:
+        try:
+            return self._x509.extensions.get_extension_for_class(kind).value
+        except (x509.ExtensionNotFound, ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+            return None
+
+
+def _name_text(certificate: x509.Certificate, which: Literal["subject", "issuer"]) -> str:
+    try:
+        name = certificate.subject if which == "subject" else certificate.issuer
+        parts = [f"{_SHORT.get(a.oid, a.oid.dotted_string)}={printable(str(a.value), 80)}" for a in name]
+    except ValueError:
+        return "(unreadable)"
+    return ", ".join(parts[:20]) or "(empty)"

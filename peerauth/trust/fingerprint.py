@@ -1,0 +1,64 @@
+"""A fingerprint is a value: read in every usual form, printed in one.
+
+The canonical form is what `openssl x509 -noout -fingerprint -sha256` prints: upper-case hex pairs with colons.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from dataclasses import dataclass
+
+from peerauth.errors import BadInput
+
+_PREFIX = re.compile(r"^\s*(?:sha-?256|sha256 fingerprint|fingerprint)\s*(?:=|://|//|/|:)\s*", re.IGNORECASE)
+_HEX_SEPARATORS = re.compile(r"[\s:.-]")
+_HEX = re.compile(r"[0-9a-fA-F]{64}")
+_BASE64 = re.compile(r"[A-Za-z0-9+/_-]{43}=?")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Fingerprint:
+    """The SHA-256 of some DER: of a certificate (a pin), or of a SubjectPublicKeyInfo (a key pin)."""
+
+    digest: bytes
+
+    def __post_init__(self) -> None:
+        if len(self.digest) != 32:
+            raise ValueError("a SHA-256 fingerprint has 32 bytes")
+
+    @classmethod
+    def of(cls, der: bytes) -> Fingerprint:
+        """The fingerprint of these DER bytes."""
+        return cls(hashlib.sha256(der).digest())
+
+    @classmethod
+    def parse(cls, text: str) -> Fingerprint:
+        """Read hex with or without colons, `SHA256:base64`, or the line that openssl prints.
+
+        Raises BadInput("bad-fingerprint") for anything else; a shortened fingerprint is never enough.
+        """
+        body = _PREFIX.sub("", text[:200]).strip()
+        hexadecimal = _HEX_SEPARATORS.sub("", body)
+        if _HEX.fullmatch(hexadecimal):
+            return cls(bytes.fromhex(hexadecimal))
+        if _BASE64.fullmatch(body):
+            try:
+                digest = base64.b64decode(body.rstrip("=") + "=", altchars=b"-_" if set(body) & set("-_") else None)
+            except binascii.Error:
+                digest = b""
+            if len(digest) == 32:
+                return cls(digest)
+        raise BadInput(
+            "bad-fingerprint",
+            "this is not a SHA-256 fingerprint: 64 hex digits (colons allowed) or SHA256:base64 are expected",
+            "on the other machine type: peerauth id --fingerprint",
+        )
+
+    def __str__(self) -> str:
+        return self.digest.hex(":").upper()
+
+    def __repr__(self) -> str:
+        return f"Fingerprint({self})"
