@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from peerauth.address import Address, parse_address
-from peerauth.errors import BadInput
+from peerauth.errors import BadInput, printable
 from peerauth.store.files import read_bounded, shown
 from peerauth.store.schema import Table, parse_toml
 from peerauth.trust.peers import check_name
@@ -48,6 +49,7 @@ class Config:
     peers: Path
     min_tls: Literal["1.2", "1.3"] = "1.3"
     services: tuple[Service, ...] = ()
+    groups: Mapping[str, list[str]] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
 
 
@@ -92,6 +94,7 @@ def parse_config(data: bytes, home: Path) -> Config:
         home / peers,
         "1.2" if min_tls == "1.2" else "1.3",
         services,
+        groups,
         limits,
     )
 
@@ -119,6 +122,8 @@ def _groups(table: Table) -> dict[str, list[str]]:
         for member in members:
             if member.startswith("@"):
                 raise table.error(group, "may not contain another group")
+            if not member.startswith("tag:"):
+                _as_setting(table, group, member)
     return groups
 
 
@@ -127,26 +132,38 @@ def _service(table: Table, groups: dict[str, list[str]]) -> Service:
     if listen is None:
         raise table.error("listen", "is missing", 'for instance: listen = "0.0.0.0:8443"')
     name = _as_setting(table, "name", table.text("name") or "default")
-    service = Service(name, listen, _address(table, "target"), make_policy(name, table.texts("allow"), groups, table))
+    target = _address(table, "target")
+    try:
+        policy = make_policy(name, table.texts("allow"), groups)
+    except BadInput as error:
+        raise table.error("allow", f"is not usable: {error.message}", error.hint) from error
     table.done()
-    return service
+    return Service(name, listen, target, policy)
 
 
-def make_policy(service: str, allow: list[str] | None, groups: dict[str, list[str]], table: Table) -> Policy:
-    """An allow-list of peer names, `tag:NAME` and `@group`; None allows every pinned peer."""
+def policy_for(config: Config, service: str, allow: list[str] | None) -> Policy:
+    """The policy of a service that is described on the command line. Raises BadInput."""
+    return make_policy(service, allow, config.groups)
+
+
+def make_policy(service: str, allow: list[str] | None, groups: Mapping[str, list[str]]) -> Policy:
+    """An allow-list of peer names, `tag:NAME` and `@group`; None allows every pinned peer.
+
+    Raises BadInput("no-such-group") or BadInput("bad-name").
+    """
     if allow is None:
         return Policy(service)
-    names: set[str] = set()
-    tags: set[str] = set()
+    members: list[str] = []
     for entry in allow:
-        if entry.startswith("@") and entry[1:] not in groups:
+        if not entry.startswith("@"):
+            members.append(entry)
+        elif entry[1:] in groups:
+            members += groups[entry[1:]]
+        else:
             known = ", ".join(sorted(groups)) or "none is defined"
-            raise table.error("allow", f"names the group '{entry[1:40]}', which [groups] does not define", f"known: {known}")
-        for member in groups[entry[1:]] if entry.startswith("@") else [entry]:
-            if member.startswith("tag:"):
-                tags.add(member[4:])
-            else:
-                names.add(_as_setting(table, "allow", member))
+            raise BadInput("no-such-group", f"[groups] does not define '{printable(entry[1:], 40)}'", f"known: {known}")
+    tags = {member[4:] for member in members if member.startswith("tag:")}
+    names = {check_name(member) for member in members if not member.startswith("tag:")}
     return Policy(service, frozenset(names), frozenset(tags))
 
 

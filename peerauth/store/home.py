@@ -14,9 +14,10 @@ from pathlib import Path
 from peerauth.errors import BadInput
 from peerauth.store import files
 from peerauth.store.config import FILE_NAME, Config, load_config
+from peerauth.trust.certificate import Certificate
 from peerauth.trust.identity import Identity, load_identity
 from peerauth.trust.peers import check_name
-from peerauth.trust.reading import MAXIMUM_BYTES
+from peerauth.trust.reading import MAXIMUM_BYTES, read_certificates
 
 _CONFIG = """\
 # {name}: a node of peerauth. Written once by keygen; from now on it is yours. An unknown setting is an error.
@@ -108,11 +109,21 @@ def _waiting(certificate: Path) -> Path:
 
 def _replace_pair(key: Path, certificate: Path, key_pem: bytes, certificate_pem: bytes, suffix: str) -> tuple[Path, ...]:
     waiting = _waiting(certificate)
+    suffix = _free(suffix, key, certificate)
     files.write_atomic(waiting, certificate_pem)
     kept = tuple(path for path in (files.keep_beside(key, suffix), files.keep_beside(certificate, suffix)) if path)
     files.write_atomic(key, key_pem, 0o600)
     files.replace(waiting, certificate)
     return kept
+
+
+def _free(suffix: str, *paths: Path) -> str:
+    """`suffix`, or with a number after it: two pairs may be replaced within one second."""
+    chosen, number = suffix, 1
+    while any(path.with_name(path.name + chosen).exists() for path in paths):
+        number += 1
+        chosen = f"{suffix}-{number}"
+    return chosen
 
 
 def read_identity(config: Config, passphrase: bytes | None = None) -> Identity:
@@ -123,7 +134,7 @@ def read_identity(config: Config, passphrase: bytes | None = None) -> Identity:
     except BadInput as error:
         if error.code != "no-such-file":
             raise
-        raise BadInput("no-identity", f"this node has no identity yet: {error.message}", "type: peerauth keygen") from error
+        raise _no_identity(error) from error
     try:
         return load_identity(key_pem, certificate_pem, passphrase)
     except BadInput as error:
@@ -142,6 +153,23 @@ def _finish_replacement(config: Config, key_pem: bytes, passphrase: bytes | None
         return None
     files.replace(waiting, config.certificate)
     return identity
+
+
+def _no_identity(error: BadInput) -> BadInput:
+    return BadInput("no-identity", f"this node has no identity yet: {error.message}", "type: peerauth keygen")
+
+
+def read_own_certificate(config: Config) -> Certificate:
+    """The node's certificate alone, for what needs no key. Raises BadInput naming the file."""
+    try:
+        return read_certificates(files.read_bounded(config.certificate, MAXIMUM_BYTES))[0]
+    except BadInput as error:
+        if error.code == "no-such-file":
+            raise _no_identity(error) from error
+        named = files.shown(config.certificate)
+        raise BadInput(
+            error.code, error.message if named in error.message else f"{named}: {error.message}", error.hint
+        ) from error
 
 
 def key_is_encrypted(config: Config) -> bool:

@@ -7,10 +7,11 @@ unreadable admits nobody. Hidden files, editors' leftovers and unknown suffixes 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -159,6 +160,20 @@ class PeerDirectory:
                 continue
         return list(dict.fromkeys(held))
 
+    def everything(self) -> dict[str, list[Certificate]]:
+        """Every peer of `current` with its pinned certificates, as they are on disk now; broken files are left out."""
+        held: dict[str, list[Certificate]] = {peer.name: [] for peer in self.current}
+        try:
+            paths = sorted(Path(entry.path) for entry in os.scandir(self.path) if _is_ours(entry.name))
+        except OSError:
+            return held
+        for path in paths:
+            name = path.stem.lower()
+            if path.suffix != ".toml" and name in held:
+                with contextlib.suppress(BadInput):
+                    held[name] += leaves(read_certificates(files.read_bounded(path, MAXIMUM_BYTES)))
+        return {name: list(dict.fromkeys(certificates)) for name, certificates in held.items()}
+
     def peer(self, name: str) -> Peer:
         """The peer of this name in the current set. Raises BadInput("no-such-peer") naming the nearest."""
         found = self.current.get(name)
@@ -166,17 +181,12 @@ class PeerDirectory:
             raise no_such_peer(name, self.current)
         return found
 
-    def add(self, name: str, certificates: list[Certificate], settings: PeerSettings | None = None) -> bool:
-        """Pin these certificates as the peer `name`; True when something changed.
-
-        Settings are written first, so that the peer is never admitted without its restrictions. Raises
-        BadInput("name-taken") when the name has other certificates, BadInput("already-pinned") when another peer has one.
-        """
-        check_name(name)
-        known = self.refresh().get(name)
+    def check_addition(self, name: str, certificates: Iterable[Certificate]) -> None:
+        """Raise what `add` would raise, and change nothing; `current` must be fresh."""
+        known = self.current.get(check_name(name))
         fingerprints = {c.fingerprint for c in certificates}
-        for certificate in certificates:
-            holder = self.current.holder(certificate.fingerprint)
+        for fingerprint in fingerprints:
+            holder = self.current.holder(fingerprint)
             if holder is not None and holder.name != name:
                 raise BadInput(
                     "already-pinned",
@@ -195,6 +205,15 @@ class PeerDirectory:
                 f"{files.shown(self.files_of(name)[0])} is there already but cannot be used",
                 f"to take it away: peerauth peer remove {name}",
             )
+
+    def add(self, name: str, certificates: list[Certificate], settings: PeerSettings | None = None) -> bool:
+        """Pin these certificates as the peer `name`; True when something changed.
+
+        Settings are written first, so that the peer is never admitted without its restrictions. Raises
+        BadInput("name-taken") when the name has other certificates, BadInput("already-pinned") when another peer has one.
+        """
+        known = self.refresh().get(name)
+        self.check_addition(name, certificates)
         files.make_directory(self.path)
         notes = self.path / f"{name}.toml"
         changed = False

@@ -1,0 +1,163 @@
+"""What every command has in common: its options, and what becomes of its errors.
+
+`@command` takes a function whose first parameter is `ui: Ui` and makes of it what typer can register. The common options
+may stand before the command's name as well as after it; the later wins. No traceback reaches a person, except with -vv.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Concatenate, NoReturn, ParamSpec
+
+import typer
+
+from peerauth.cli.ui import Ui
+from peerauth.errors import BadInput, PeerAuthError, UsageError, printable
+
+P = ParamSpec("P")
+HOME_VARIABLE = "PEERAUTH_HOME"
+INTERRUPTED, PIPE_CLOSED = 130, 141  # 128 + SIGINT, 128 + SIGPIPE, as the shell has it
+
+HomeOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--home", metavar="DIR", help=f"The node's home (else ${HOME_VARIABLE}, else this directory).", show_default=False
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value for programs to read.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but data, warnings and errors.")]
+VerboseOption = Annotated[
+    int, typer.Option("--verbose", "-v", count=True, help="Say more; twice for tracebacks.", show_default=False)
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Common:
+    """The common options as they were given so far, from the left."""
+
+    home: Path | None = None
+    json: bool = False
+    quiet: bool = False
+    verbose: int = 0
+
+    def then(self, later: Common) -> Common:
+        """These options, with those that were given further to the right."""
+        return Common(
+            self.home if later.home is None else later.home,
+            self.json or later.json,
+            self.quiet or later.quiet,
+            self.verbose + later.verbose,
+        )
+
+    def ui(self) -> Ui:
+        """The Ui that these options ask for."""
+        home = self.home or Path(os.environ.get(HOME_VARIABLE) or ".")
+        return Ui(Path(os.path.abspath(home)), self.json, self.quiet, self.verbose)  # noqa: PTH100 - resolves no links
+
+
+_COMMON = (
+    ("home", HomeOption, None),
+    ("json", JsonOption, False),
+    ("quiet", QuietOption, False),
+    ("verbose", VerboseOption, 0),
+)
+_CONTEXT = "context_"
+
+
+def command(function: Callable[Concatenate[Ui, P], None]) -> Callable[..., None]:
+    """Give a command the common options and a Ui, and its errors a voice and an exit code."""
+    own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+    common = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for name, annotation, default in _COMMON
+    ]
+    context = inspect.Parameter(_CONTEXT, inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+
+    @functools.wraps(function)
+    def wrapper(**values: Any) -> None:  # noqa: ANN401 - typer gives what the signature below says
+        before = values.pop(_CONTEXT).obj or Common()
+        given = before.then(Common(**{name: values.pop(name) for name, _, _ in _COMMON}))
+        ui = given.ui()
+        with speaking(ui):
+            function(ui, **values)
+
+    del wrapper.__wrapped__  # type: ignore[attr-defined]  # typer must see the signature below
+    parameters = [*own, *common, context]
+    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return wrapper
+
+
+def remember(context: typer.Context, given: Common) -> None:
+    """Keep the common options that stood before a command's name."""
+    context.obj = (context.obj or Common()).then(given)
+
+
+@contextlib.contextmanager
+def speaking(ui: Ui) -> Iterator[None]:
+    """Turn what goes wrong in the block into words and an exit code. Raises typer.Exit."""
+    try:
+        yield
+    except PeerAuthError as error:
+        _trace(ui)
+        _leave(ui, error)
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:
+        close_output()
+        raise typer.Exit(PIPE_CLOSED) from None
+    except (typer.Exit, typer.TyperException):
+        raise
+    except Exception as error:  # noqa: BLE001 - no traceback reaches a person
+        _trace(ui)
+        _leave(ui, unexpected(error))
+
+
+def unexpected(error: Exception) -> PeerAuthError:
+    """The error for what should not have happened."""
+    return PeerAuthError(
+        "unexpected",
+        f"unexpected: {type(error).__name__}: {printable(str(error))}",
+        "this is a defect of peerauth; please report it with what the same command prints with -vv",
+    )
+
+
+def close_output() -> None:
+    """Nobody reads any more: close the streams, so that Python does not complain at its end."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+            continue
+        with contextlib.suppress(OSError):
+            stream.close()
+
+
+@contextlib.contextmanager
+def option(name: str) -> Iterator[None]:
+    """Turn BadInput about the value of an option or argument into a usage error (exit code 2) that names it."""
+    try:
+        yield
+    except BadInput as error:
+        raise UsageError(error.code, f"{name}: {error.message}", error.hint) from error
+
+
+def _leave(ui: Ui, error: PeerAuthError) -> NoReturn:
+    try:
+        ui.error(error)
+    except BrokenPipeError:
+        close_output()
+    raise typer.Exit(error.exit_code) from None
+
+
+def _trace(ui: Ui) -> None:
+    if ui.verbose > 1:
+        traceback.print_exc(file=sys.stderr)

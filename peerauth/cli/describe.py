@@ -1,0 +1,115 @@
+"""Certificates, peers and times as people and programs read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from peerauth.cli.ui import Cell
+
+if TYPE_CHECKING:
+    from peerauth.trust.certificate import Certificate
+    from peerauth.trust.peers import Peer, PeerSettings
+
+_SOON = timedelta(days=30)
+
+
+def span(length: timedelta) -> str:
+    """A length of time in its largest whole unit: `3 days`, `1 hour`."""
+    seconds = int(length.total_seconds())
+    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= size:
+            count = seconds // size
+            return f"{count} {unit}{'' if count == 1 else 's'}"
+    return "less than a minute"
+
+
+def expiry(certificate: Certificate, now: datetime) -> Cell:
+    """In what time this certificate expires; red when it has, yellow when it soon will."""
+    left = certificate.not_after - now
+    if left < timedelta(0):
+        return Cell(f"expired {span(-left)} ago", "red")
+    return Cell(span(left), "yellow" if left < _SOON else "")
+
+
+def validity(certificate: Certificate, now: datetime) -> str:
+    """From when to when, and how long it is until then."""
+    dates = f"{certificate.not_before:%Y-%m-%d} to {certificate.not_after:%Y-%m-%d}"
+    if now < certificate.not_before:
+        return f"{dates} (not valid yet)"
+    left = expiry(certificate, now).text
+    return f"{dates} ({left if left.startswith('expired') else left + ' left'})"
+
+
+def certificate_facts(certificate: Certificate, now: datetime) -> dict[str, Any]:
+    """A certificate for programs."""
+    return {
+        "fingerprint": certificate.fingerprint,
+        "key_fingerprint": certificate.key_fingerprint,
+        "key_type": certificate.key_type,
+        "not_before": certificate.not_before,
+        "not_after": certificate.not_after,
+        "days_left": (certificate.not_after - now).days,
+        "subject": certificate.subject,
+        "issuer": certificate.issuer,
+        "serial": f"{certificate.serial:x}",
+        "alternative_names": certificate.alternative_names,
+        "unusual": certificate.unusual(now),
+    }
+
+
+def certificate_lines(certificate: Certificate, now: datetime) -> list[tuple[str, str]]:
+    """A certificate for people."""
+    return [
+        ("fingerprint", str(certificate.fingerprint)),
+        ("key", certificate.key_type),
+        ("key fingerprint", str(certificate.key_fingerprint)),
+        ("valid", validity(certificate, now)),
+        ("subject", certificate.subject),
+        ("issuer", "itself" if certificate.self_signed else certificate.issuer),
+        ("serial", f"{certificate.serial:x}"),
+        ("names", ", ".join(certificate.alternative_names) or "none"),
+        *(("unusual", sentence) for sentence in certificate.unusual(now)),
+    ]
+
+
+def peer_facts(peer: Peer, certificates: Sequence[Certificate], now: datetime) -> dict[str, Any]:
+    """A peer for programs."""
+    settings = peer.settings
+    return {
+        "name": peer.name,
+        "fingerprints": peer.pins,
+        "note": settings.note,
+        "tags": settings.tags,
+        "address": settings.address,
+        "pin": settings.pin,
+        "from": settings.sources,
+        "until": settings.until,
+        "max_connections": settings.max_connections,
+        "certificates": [certificate_facts(certificate, now) for certificate in certificates],
+    }
+
+
+def settings_lines(settings: PeerSettings) -> list[tuple[str, str]]:
+    """What was noted about a peer, for people: only what is set."""
+    lines = [
+        ("note", settings.note),
+        ("tags", ", ".join(settings.tags)),
+        ("address", settings.address or ""),
+        ("pin", "its key, in any certificate" if settings.pin == "key" else ""),
+        ("from", ", ".join(str(network) for network in settings.sources)),
+        ("until", f"{settings.until:%Y-%m-%d %H:%M} UTC" if settings.until else ""),
+        ("at most", f"{settings.max_connections} connections" if settings.max_connections else ""),
+    ]
+    return [(label, text) for label, text in lines if text]
+
+
+def aligned(lines: Sequence[tuple[str, str]]) -> str:
+    """Labels and texts as two columns."""
+    width = max((len(label) for label, _ in lines), default=0) + 1
+    return "\n".join(f"{label + ':':<{width}} {_one_line(text)}" for label, text in lines)
+
+
+def _one_line(text: str) -> str:
+    return text.replace("\n", "\\n")

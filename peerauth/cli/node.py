@@ -1,0 +1,47 @@
+"""What the commands that speak to others need of the node that lives in the home."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from peerauth.cli.secret import load_node
+from peerauth.cli.ui import Ui
+
+if TYPE_CHECKING:
+    from peerauth.client.dial import Dialer
+    from peerauth.store.peerdir import PeerDirectory
+
+T = TypeVar("T")
+
+
+def load_peers(ui: Ui, path: Path) -> PeerDirectory:
+    """The peers directory, read; its problems are warned about."""
+    from peerauth.store.peerdir import PeerDirectory
+
+    directory = PeerDirectory(path)
+    directory.refresh()
+    for problem in directory.problems:
+        ui.warn(problem.message)
+    return directory
+
+
+def make_dialer(ui: Ui, passphrase_file: Path | None, alpn: tuple[bytes, ...] = ()) -> Dialer:
+    """A dialer with this node's identity and peers."""
+    from peerauth.client.dial import Dialer
+
+    config, identity = load_node(ui, passphrase_file)
+    directory = load_peers(ui, config.peers)
+    return Dialer.of(identity, config.name, lambda: directory.current, min_tls=config.min_tls, alpn=alpn)
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run on the fastest event loop that there is for this system."""
+    if sys.platform == "win32":
+        return asyncio.run(main)
+    import uvloop
+
+    return uvloop.run(main)

@@ -1,0 +1,171 @@
+"""`peer list`, `show`, `remove`, `rename`: the allow-list as a person sees and changes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from peerauth.cli.command import command, option
+from peerauth.cli.ui import Cell, Ui
+from peerauth.errors import BadInput
+
+if TYPE_CHECKING:
+    from peerauth.store.config import Config
+    from peerauth.store.peerdir import PeerDirectory
+    from peerauth.trust.certificate import Certificate
+    from peerauth.trust.fingerprint import Fingerprint
+    from peerauth.trust.peers import Peer
+
+_PairsInLine = 16  # a fingerprint's first half, where the terminal is too narrow for all of it
+_WIDE = 170
+
+
+def open_peers(ui: Ui) -> tuple[Config, PeerDirectory]:
+    """The node's configuration and its peers as they are now. Raises BadInput."""
+    from peerauth.store.config import load_config
+    from peerauth.store.peerdir import PeerDirectory
+
+    config = load_config(ui.home)
+    directory = PeerDirectory(config.peers)
+    directory.refresh()
+    return config, directory
+
+
+@command
+def list_peers(ui: Ui) -> None:
+    """List the peers that this node admits.
+
+    On a terminal a table; otherwise one line a pin, with tabs between name, fingerprint, key, expiry, tags and note.
+    """
+    _, directory = open_peers(ui)
+    now = datetime.now(UTC)
+    held = directory.everything()
+    for problem in directory.problems:
+        ui.warn(problem.message)
+    if ui.json:
+        from peerauth.cli.describe import peer_facts
+
+        ui.emit([peer_facts(peer, held[peer.name], now) for peer in directory.current])
+        return
+    rows = [row for peer in directory.current for row in _rows(peer, held[peer.name], now)]
+    if rows:
+        ui.table(["name", "fingerprint", "key", "expires in", "tags", "note"], rows)
+    else:
+        ui.say("nobody is pinned yet: peerauth peer add FILE")
+
+
+def _rows(peer: Peer, certificates: Sequence[Certificate], now: datetime) -> list[list[str | Cell]]:
+    from peerauth.cli.describe import expiry
+
+    known = {certificate.fingerprint: certificate for certificate in certificates}
+    until = peer.settings.until
+    rows: list[list[str | Cell]] = []
+    for pin in peer.pins:
+        certificate = known.get(pin)
+        if until is not None and now >= until:
+            left: str | Cell = Cell(f"was admitted until {until:%Y-%m-%d}", "red")
+        else:
+            left = expiry(certificate, now) if certificate else "?"
+        key = certificate.key_type if certificate else "?"
+        rows.append([peer.name, _folded(pin), key, left, ", ".join(peer.tags), peer.settings.note])
+    return rows
+
+
+def _folded(pin: Fingerprint) -> str:
+    """A fingerprint in full; on a narrow terminal in two halves."""
+    import shutil
+    import sys
+
+    text = str(pin)
+    if not sys.stdout.isatty() or shutil.get_terminal_size().columns >= _WIDE:
+        return text
+    middle = 3 * _PairsInLine
+    return f"{text[:middle]}\n{text[middle:]}"
+
+
+@command
+def show(
+    ui: Ui,
+    name: Annotated[str, typer.Argument(help="The peer's name.")],
+    *,
+    pem: Annotated[bool, typer.Option("--pem", help="Print its certificates as PEM.")] = False,
+) -> None:
+    """Show everything that is known about a peer."""
+    from peerauth.cli.describe import aligned, certificate_lines, peer_facts, settings_lines
+
+    _, directory = open_peers(ui)
+    _checked(name)
+    peer = _peer(directory, name)
+    certificates = directory.certificates(name)
+    now = datetime.now(UTC)
+    for problem in directory.problems:
+        if problem.path.stem.lower() == name:
+            ui.warn(problem.message)
+    if ui.json:
+        extra = {"pem": [certificate.pem for certificate in certificates]} if pem else {}
+        ui.emit({**peer_facts(peer, certificates, now), **extra})
+    elif pem:
+        ui.data("".join(certificate.pem for certificate in certificates).rstrip("\n"))
+    else:
+        parts = [aligned([("name", peer.name), *settings_lines(peer.settings)])]
+        parts += [aligned(certificate_lines(certificate, now)) for certificate in certificates]
+        ui.data("\n\n".join(parts))
+
+
+def _peer(directory: PeerDirectory, name: str) -> Peer:
+    """The peer; one whose files are broken has them named. Raises BadInput."""
+    if name not in directory.current and directory.files_of(name):
+        for problem in directory.problems:
+            if problem.path.stem.lower() == name:
+                raise BadInput(problem.code, f"{name} cannot be used: {problem.message}", "mend or remove that file")
+    return directory.peer(name)
+
+
+@command
+def remove(
+    ui: Ui, names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Who is no longer to be admitted.")]
+) -> None:
+    """Take peers out of the list; a running server ends their connections."""
+    from peerauth.store.peerdir import no_such_peer
+
+    _, directory = open_peers(ui)
+    names = list(dict.fromkeys(_checked(name) for name in names))
+    for name in names:
+        if not directory.files_of(name):
+            raise no_such_peer(name, directory.current)
+    removed = []
+    for name in names:
+        removed.append({"name": name, "fingerprints": directory.remove(name)})
+        ui.say(f"removed {name}")
+    if ui.json:
+        ui.emit({"removed": removed})
+
+
+@command
+def rename(
+    ui: Ui,
+    old: Annotated[str, typer.Argument(help="The name it has.")],
+    new: Annotated[str, typer.Argument(help="The name it is to have.")],
+) -> None:
+    """Give a peer another name."""
+    config, directory = open_peers(ui)
+    directory.rename(_checked(old), _checked(new))
+    for service in config.services:
+        if service.policy.names and old in service.policy.names:
+            ui.warn(
+                f"{ui.path(config.path)} still says {old}: the service '{service.name}' does not admit {new}",
+                f"write {new} instead of {old} there",
+            )
+    if ui.json:
+        ui.emit({"renamed": {"from": old, "to": new}})
+    ui.say(f"{old} is now {new}")
+
+
+def _checked(name: str) -> str:
+    from peerauth.trust.peers import check_name
+
+    with option("NAME"):
+        return check_name(name)

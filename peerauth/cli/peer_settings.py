@@ -1,0 +1,142 @@
+"""What the options of `peer add` note about a peer, checked; options that were not given leave what is noted alone."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from peerauth.cli.command import option
+from peerauth.errors import UsageError, printable
+
+if TYPE_CHECKING:
+    from peerauth.trust.peers import Network, PeerSettings
+
+NoteOption = Annotated[str | None, typer.Option(metavar="TEXT", help="A note for people.", show_default=False)]
+TagOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="TAG", help='A tag, for allow = ["tag:TAG"]; repeatable.', show_default=False),
+]
+AddressOption = Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Where this peer serves.", show_default=False)]
+UntilOption = Annotated[
+    str | None,
+    typer.Option(metavar="DATE|TIME", help="Admit it until then: 2027-01-31, or 30d, 12h.", show_default=False),
+]
+FromOption = Annotated[
+    list[str] | None,
+    typer.Option("--from", metavar="CIDR", help="Admit it only from there; repeatable.", show_default=False),
+]
+MaxConnectionsOption = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, max=1_000_000, help="Admit this many at a time.", show_default=False),
+]
+PinOption = Annotated[
+    Literal["cert", "key"] | None,
+    typer.Option(help="Pin the certificate (the default), or its key in any certificate.", show_default=False),
+]
+
+_LONGEST_NOTE = 1000
+_LONGEST_TAG = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The fields of PeerSettings that were asked for."""
+
+    changes: dict[str, Any]
+
+    @classmethod
+    def parse(
+        cls,
+        now: datetime,
+        *,
+        note: str | None,
+        tags: Sequence[str] | None,
+        address: str | None,
+        until: str | None,
+        sources: Sequence[str] | None,
+        max_connections: int | None,
+        pin: Literal["cert", "key"] | None,
+    ) -> Wanted:
+        """Read the options. Raises UsageError naming the one that cannot be read."""
+        wanted = {
+            "note": _note(note) if note is not None else None,
+            "tags": tuple(dict.fromkeys(_tag(tag) for tag in tags)) if tags else None,
+            "address": _address(address) if address is not None else None,
+            "until": _until(until, now) if until is not None else None,
+            "sources": tuple(dict.fromkeys(_network(source) for source in sources)) if sources else None,
+            "max_connections": max_connections,
+            "pin": pin,
+        }
+        return cls({key: value for key, value in wanted.items() if value is not None})
+
+    def over(self, known: PeerSettings | None) -> PeerSettings | None:
+        """The settings of a peer that has `known` so far; None where nothing was asked for."""
+        from peerauth.trust.peers import NO_SETTINGS
+
+        return replace(known or NO_SETTINGS, **self.changes) if self.changes else None
+
+
+def _note(text: str) -> str:
+    if len(text) > _LONGEST_NOTE:
+        raise UsageError("bad-note", f"--note: it is longer than {_LONGEST_NOTE} characters")
+    return _encodable(text, "--note")
+
+
+def _tag(text: str) -> str:
+    if not text or len(text) > _LONGEST_TAG or not text.isprintable() or set(text) & set(' ,@"'):
+        raise UsageError(
+            "bad-tag",
+            f"--tag: '{printable(text, 80)}' cannot be a tag",
+            f"1 to {_LONGEST_TAG} characters, without spaces, commas, quotes and @",
+        )
+    return text
+
+
+def _address(text: str) -> str:
+    from peerauth.address import parse_address
+
+    with option("--address"):
+        parse_address(text)
+    return text
+
+
+def _until(text: str, now: datetime) -> datetime:
+    from peerauth.store.schema import parse_moment, parse_span
+
+    try:
+        span = None if text.strip().isdigit() else parse_span(text)
+        moment = parse_moment(text) if span is None else (now + span).replace(microsecond=0)
+    except (ValueError, OverflowError):
+        raise UsageError(
+            "bad-until",
+            f"--until: '{printable(text, 40)}' is no date and no length of time",
+            "for instance 2027-01-31, 30d or 12h",
+        ) from None
+    if moment <= now:
+        raise UsageError("bad-until", f"--until: {moment:%Y-%m-%d %H:%M} UTC has passed already")
+    return moment
+
+
+def _network(text: str) -> Network:
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise UsageError(
+            "bad-from",
+            f"--from: '{printable(text, 60)}' is no address and no network",
+            "for instance 10.0.0.0/8 or 2001:db8::1",
+        ) from None
+
+
+def _encodable(text: str, name: str) -> str:
+    """`text`, if it can be written as UTF-8: words of the command line need not be."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UsageError("bad-text", f"{name}: it is not UTF-8 text") from None
+    return text

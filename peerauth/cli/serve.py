@@ -1,0 +1,141 @@
+"""`serve`: offer services to the pinned peers until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from peerauth.address import DEFAULT_PORT, Address, parse_address
+from peerauth.cli.command import command, option
+from peerauth.cli.node import load_peers, run
+from peerauth.cli.secret import PassphraseFileOption, load_node
+from peerauth.cli.ui import Ui
+from peerauth.errors import UsageError
+
+if TYPE_CHECKING:
+    from peerauth.server.audit import Event
+    from peerauth.server.server import Server
+    from peerauth.store.config import Config, Service
+    from peerauth.store.peerdir import PeerDirectory
+
+_LOUD = {"refused", "ended", "problem", "target-down", "left-out"}
+
+
+@command
+def serve(
+    ui: Ui,
+    listen: Annotated[
+        list[str] | None, typer.Option("--listen", metavar="ADDRESS", help="HOST:PORT, :PORT or unix:PATH; repeatable.")
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option("--target", metavar="ADDRESS", help="Relay to HOST:PORT or unix:PATH; without it: say hello."),
+    ] = None,
+    allow: Annotated[
+        list[str] | None, typer.Option("--allow", metavar="PEER", help="Only this peer, tag:NAME or @group; repeatable.")
+    ] = None,
+    passphrase_file: PassphraseFileOption = None,
+) -> None:
+    """Run the services of config.toml, or the one described by the options, for pinned peers only.
+
+    Peers that are added, changed or removed meanwhile count at once; a removed peer's connections end.
+    """
+    config, identity = load_node(ui, passphrase_file)
+    services = _services(config, listen or [], target, allow)
+    directory = load_peers(ui, config.peers)
+
+    async def main() -> None:
+        from peerauth.server.server import Server
+
+        server = Server(
+            identity, directory, lambda event: _say(ui, event), limits=config.limits, min_tls=config.min_tls
+        )
+        try:
+            for service in services:
+                for address in server.add_service(service):
+                    _announce(ui, config, service, address, directory)
+        except BaseException:
+            await server.stop(0)
+            raise
+        await _until_told(ui, server)
+
+    run(main())
+
+
+def _services(config: Config, listen: list[str], target: str | None, allow: list[str] | None) -> tuple[Service, ...]:
+    from peerauth.store.config import Service, policy_for
+
+    if not (listen or target or allow):
+        if config.services:
+            return config.services
+        return (Service("hello", Address("0.0.0.0", DEFAULT_PORT)),)  # noqa: S104 - a server serves
+    if target is not None and not listen:
+        raise UsageError("no-listen", "--target needs --listen", "for instance: --listen 0.0.0.0:8443")
+    with option("--target"):
+        where = parse_address(target, what="target") if target else None
+    with option("--listen"):
+        addresses = [parse_address(text, what="address") for text in listen or [f"0.0.0.0:{DEFAULT_PORT}"]]
+    name = "relay" if where else "hello"
+    with option("--allow"):
+        policy = policy_for(config, name, allow)
+    return tuple(Service(name, address, where, policy) for address in addresses)
+
+
+def _announce(ui: Ui, config: Config, service: Service, address: Address, directory: PeerDirectory) -> None:
+    names = list(directory.current.peers)
+    if ui.json:
+        ui.emit({"event": "listening", "service": service.name, "address": str(address), "peers": len(names)})
+        return
+    what = f"relays to {service.target}" if service.target else "says hello"
+    ui.say(f"{config.name} {what} on {address} for {_counted(names)}")
+
+
+def _counted(names: list[str]) -> str:
+    if not names:
+        return "nobody yet; to admit someone: peerauth peer add FILE"
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"{len(names)} {'peer' if len(names) == 1 else 'peers'}: {', '.join(names[:5])}{more}"
+
+
+def _say(ui: Ui, event: Event) -> None:
+    if ui.json:
+        ui.emit(event.as_data())
+        return
+    stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    verb = "" if event.message.startswith(event.event) else f"{event.event}: "
+    hint = f"\n    hint: {event.hint}" if event.hint else ""
+    text = f"{stamp} {verb}{event.message}{hint}"
+    if event.event in _LOUD:
+        ui.notice(text)
+    else:
+        ui.say(text)
+
+
+async def _until_told(ui: Ui, server: Server) -> None:
+    """Serve until a signal: SIGTERM lets connections finish for a while, SIGINT or a second signal does not."""
+    loop = asyncio.get_running_loop()
+    told: asyncio.Queue[signal.Signals] = asyncio.Queue()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if sys.platform == "win32":
+            signal.signal(number, lambda n, _: loop.call_soon_threadsafe(told.put_nowait, signal.Signals(n)))
+        else:
+            loop.add_signal_handler(number, told.put_nowait, number)
+    first = await told.get()
+    if first is signal.SIGINT:
+        await server.stop(0)
+        return
+    ui.say(f"stopping; open connections have {server.limits.drain:g} s to end")
+    stopping = asyncio.create_task(server.stop())
+    again = asyncio.create_task(told.get())
+    await asyncio.wait({stopping, again}, return_when=asyncio.FIRST_COMPLETED)
+    if not stopping.done():
+        stopping.cancel()
+        await asyncio.gather(stopping, return_exceptions=True)
+        await server.stop(0)
+    again.cancel()

@@ -1,0 +1,1 @@
+"""Reaching a peer: its pin alone is accepted (promise 9)."""

@@ -1,0 +1,241 @@
+"""Opening a connection to a peer, in asyncio and blocking, with the same decision and the same explanations."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from OpenSSL import SSL
+
+from peerauth.address import Address
+from peerauth.client.target import Target
+from peerauth.errors import ConnectFailed, PeerAuthError, TrustRefused
+from peerauth.tls.blocking import BlockingTls
+from peerauth.tls.context import MinimumVersion, client_context
+from peerauth.tls.session import Judge, NotAdmitted, Session, Wait
+from peerauth.tls.transport import TlsTransport
+from peerauth.trust.decision import Admitted, decide
+from peerauth.trust.explain import refused_server
+from peerauth.trust.fingerprint import Fingerprint
+from peerauth.trust.identity import Identity
+from peerauth.trust.peers import PeerSet
+
+TIMEOUT = 10.0  # seconds, for reaching the other side and for the handshake
+
+
+@dataclass(frozen=True)
+class Dialer:
+    """What a node needs to reach its peers."""
+
+    identity: Identity
+    name: str
+    peers: Callable[[], PeerSet]
+    context: SSL.Context
+
+    @classmethod
+    def of(
+        cls,
+        identity: Identity,
+        name: str,
+        peers: Callable[[], PeerSet],
+        *,
+        min_tls: MinimumVersion = "1.3",
+        alpn: tuple[bytes, ...] = (),
+    ) -> Dialer:
+        """A dialer that presents `identity`."""
+        return cls(identity, name, peers, client_context(identity, min_tls=min_tls, alpn=alpn))
+
+    def _judge(self, target: Target) -> Judge:
+        return lambda der: decide(der, self.peers().only(target.peer.name), now=datetime.now(UTC))
+
+    async def connect(self, target: Target, protocol: asyncio.Protocol, *, timeout: float = TIMEOUT) -> TlsTransport:
+        """Connect `protocol` to the target. Raises TrustRefused or ConnectFailed.
+
+        In TLS 1.3 the server may still refuse us: that comes with the first read, as the error of `connection_lost`.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(timeout):
+                sock = await _reach(loop, target.address)
+                try:
+                    session = Session(
+                        self.context, sock, self._judge(target), server=False, server_name=target.address.server_name
+                    )
+                    while (wait := session.handshake()) is not Wait.NOTHING:
+                        await _ready(loop, sock, wait)
+                    admitted = session.confirm()
+                except BaseException:
+                    sock.close()
+                    raise
+        except Exception as error:
+            raise self.explained(error, target) from error
+        transport = TlsTransport(loop, sock, session, admitted, protocol)
+        transport.start()
+        return transport
+
+    def connect_blocking(self, target: Target, *, timeout: float | None = TIMEOUT) -> BlockingTls:
+        """The same for blocking code."""
+        try:
+            sock = reach_blocking(target.address, timeout)
+            try:
+                session = Session(
+                    self.context, sock, self._judge(target), server=False, server_name=target.address.server_name
+                )
+                connection = BlockingTls(sock, session, timeout)
+                connection.handshake()
+            except BaseException:
+                sock.close()
+                raise
+        except Exception as error:
+            raise self.explained(error, target) from error
+        return connection
+
+    def broken(self, error: BaseException, target: Target) -> BaseException:
+        """What ended a connection that was open, with all that is known here."""
+        if isinstance(error, OSError):
+            return PeerAuthError(
+                "broken",
+                f"the connection to {target.peer.name} at {target.address} broke off",
+                "if it happens at once again, ask there whether this node is still admitted",
+            )
+        return self.explained(error, target)
+
+    def explained(self, error: BaseException, target: Target) -> BaseException:
+        """The same trouble with all that is known here: who we are, whom we meant, what to type."""
+        where = target.address
+        if isinstance(error, NotAdmitted):
+            return refused_server(error.refused, target.peer.name, str(where), self.peers())
+        if isinstance(error, TrustRefused) and error.side == "peer" and error.hint is None:
+            own = self.identity.certificate.fingerprint
+            return TrustRefused(
+                error.code,
+                f"{target.peer.name} at {where} refused us: {error.message.removeprefix('the other side refused us: ')}; "
+                f"we are {self.name}, {own}",
+                f"there, with our certificate: peerauth peer add {self.name}.crt --expect {own}",
+                side="peer",
+            )
+        if isinstance(error, PeerAuthError):
+            kind = type(error)
+            return kind(error.code, f"{where}: {error.message}", error.hint) if str(where) not in error.message else error
+        return unreachable(error, where) if isinstance(error, OSError | UnicodeError) else error
+
+
+def anonymous_certificate(address: Address, timeout: float = TIMEOUT) -> bytes:
+    """The certificate that a server presents, as DER. Nothing is trusted and nothing is sent to it.
+
+    Raises ConnectFailed.
+    """
+    from peerauth.trust.decision import Code, Refused
+
+    def note(der: bytes | None) -> Refused:
+        return Refused(Code.UNKNOWN, Fingerprint.of(der) if der else None, None, "only looking")
+
+    presented: bytes | None = None
+    try:
+        with reach_blocking(address, timeout) as sock:
+            context = client_context(None, min_tls="1.2")
+            session = Session(context, sock, note, server=False, server_name=address.server_name)
+            try:
+                BlockingTls(sock, session, timeout).handshake()
+            except NotAdmitted:
+                presented = session.certificate
+    except PeerAuthError as error:
+        raise ConnectFailed(error.code, f"{address}: {error.message}", error.hint) from error
+    except (OSError, UnicodeError) as error:
+        raise unreachable(error, address) from error
+    if presented is None:
+        raise ConnectFailed("no-certificate", f"{address} presented no certificate")
+    return presented
+
+
+def unreachable(error: OSError | UnicodeError, where: Address) -> ConnectFailed:
+    """A failure to connect, in words."""
+    if isinstance(error, socket.gaierror | UnicodeError):
+        return ConnectFailed("no-such-host", f"the host name {where.host} is not known", "check the name, or use an IP address")
+    if isinstance(error, TimeoutError):
+        return ConnectFailed("timeout", f"{where} does not answer", "is a firewall in between, or is it the wrong address?")
+    if isinstance(error, ConnectionRefusedError) or error.errno == errno.ENOENT:
+        return ConnectFailed("connection-refused", f"nothing listens at {where}", "is `peerauth serve` running there?")
+    if isinstance(error, ConnectionError):
+        return ConnectFailed("closed", f"{where} ended the connection before trust was settled")
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return ConnectFailed("unreachable", f"{where} cannot be reached: {reason}")
+
+
+async def _reach(loop: asyncio.AbstractEventLoop, address: Address) -> socket.socket:
+    if address.path is not None:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        return await _connected(loop, sock, address.path)
+    last: OSError = ConnectionRefusedError(errno.ECONNREFUSED, "refused")
+    found = await loop.getaddrinfo(address.host or "localhost", address.port, type=socket.SOCK_STREAM)
+    for family, kind, protocol, _, where in found:
+        sock = socket.socket(family, kind, protocol)
+        sock.setblocking(False)
+        try:
+            return await _connected(loop, sock, where)
+        except OSError as error:
+            last = error
+    raise last
+
+
+async def _connected(loop: asyncio.AbstractEventLoop, sock: socket.socket, where: object) -> socket.socket:
+    try:
+        await loop.sock_connect(sock, where)  # type: ignore[arg-type]
+    except BaseException:
+        sock.close()
+        raise
+    _tune(sock)
+    return sock
+
+
+def reach_blocking(address: Address, timeout: float | None) -> socket.socket:
+    """A connected plain socket. Raises OSError."""
+    if address.path is not None:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.settimeout(timeout)
+        try:
+            sock.connect(address.path)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+    sock = socket.create_connection((address.host or "localhost", address.port), timeout)
+    _tune(sock)
+    return sock
+
+
+def _tune(sock: socket.socket) -> None:
+    if sock.family != socket.AF_UNIX:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+
+async def _ready(loop: asyncio.AbstractEventLoop, sock: socket.socket, wait: Wait) -> None:
+    ready: asyncio.Future[None] = loop.create_future()
+    add, remove = (
+        (loop.add_reader, loop.remove_reader) if wait is Wait.READABLE else (loop.add_writer, loop.remove_writer)
+    )
+
+    def now_ready() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    add(sock.fileno(), now_ready)
+    try:
+        await ready
+    finally:
+        remove(sock.fileno())
+
+
+def admitted_peer(connection: BlockingTls) -> Admitted:
+    """Who was admitted on a blocking connection."""
+    decision = connection.session.decision
+    if not isinstance(decision, Admitted):
+        raise TypeError("this connection was not admitted")
+    return decision

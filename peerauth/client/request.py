@@ -1,0 +1,106 @@
+"""One HTTPS request to a peer, by urllib3 over a pinned connection."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+import urllib3
+from urllib3.connection import HTTPConnection
+from urllib3.exceptions import HTTPError
+from urllib3.response import BaseHTTPResponse
+
+from peerauth.client.dial import Dialer
+from peerauth.client.target import Target, resolve
+from peerauth.errors import BadInput, ConnectFailed, PeerAuthError, printable
+from peerauth.tls.blocking import BlockingTls
+from peerauth.trust.peers import PeerSet
+
+HTTPS_PORT = 443
+
+
+@dataclass(frozen=True, slots=True)
+class Url:
+    """An https URL with the peer it is meant for."""
+
+    target: Target
+    host: str
+    port: int
+    path: str
+
+
+def parse_url(text: str, peers: PeerSet, meant: str | None = None) -> Url:
+    """Read an https URL; a peer's name as its host leads to the peer's address. Raises BadInput."""
+    try:
+        parts = urlsplit(text if "://" in text else f"https://{text}")
+        port = parts.port
+    except ValueError as error:
+        raise BadInput("bad-url", f"'{printable(text)}' is not a URL") from error
+    if parts.scheme != "https":
+        raise BadInput("bad-url", "only https is spoken here", f"for instance: https://{parts.hostname or 'NAME'}{parts.path}")
+    if not parts.hostname or parts.username is not None or not text.isascii() or any(c <= " " for c in text):
+        raise BadInput("bad-url", f"'{printable(text)}' is not a URL that can be asked for", "write https://HOST:PORT/PATH")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    target = resolve(f"{host}:{port}" if port else host, peers, meant, default_port=HTTPS_PORT)
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return Url(target, parts.hostname, port or HTTPS_PORT, path)
+
+
+@contextlib.contextmanager
+def request(
+    dialer: Dialer,
+    url: Url,
+    method: str = "GET",
+    headers: Mapping[str, str] | None = None,
+    body: bytes | IO[bytes] | None = None,
+    *,
+    timeout: float | None = None,
+) -> Iterator[tuple[BaseHTTPResponse, BlockingTls]]:
+    """Send a request; the response, to be streamed, and its connection. Redirects are not followed: they lead elsewhere.
+
+    Raises TrustRefused (also when the server refuses us after the handshake) or ConnectFailed.
+    """
+    made: list[BlockingTls] = []
+
+    class Pinned(HTTPConnection):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            self.default_port = HTTPS_PORT  # http.client leaves this port out of the Host header
+
+        def _new_conn(self) -> Any:
+            connection = dialer.connect_blocking(url.target)
+            connection.settimeout(timeout)
+            made.append(connection)
+            return connection
+
+    pool = urllib3.HTTPConnectionPool(url.host, url.port, timeout=timeout, retries=False, block=False)
+    pool.ConnectionCls = Pinned
+    try:
+        response = pool.urlopen(
+            method, url.path, body=body, headers=dict(headers or {}), preload_content=False, redirect=False, retries=False
+        )
+        yield response, made[-1]
+        response.close()
+    except PeerAuthError as error:
+        raise dialer.explained(error, url.target) from error
+    except (HTTPError, OSError) as error:
+        raise _broken(error, dialer, url) from error
+    finally:
+        for connection in made:
+            connection.close()
+        pool.close()
+
+
+def _broken(error: Exception, dialer: Dialer, url: Url) -> BaseException:
+    """The trouble behind an error of urllib3, which wraps the ones it meets."""
+    behind: BaseException | None = error
+    while behind is not None:
+        if isinstance(behind, PeerAuthError):
+            return dialer.explained(behind, url.target)
+        if isinstance(behind, TimeoutError):
+            return ConnectFailed("timeout", f"{url.target.address} did not answer in time")
+        behind = behind.__cause__ or behind.__context__
+    return ConnectFailed("broken", f"{url.target.address}: the answer broke off: {printable(str(error))}")

@@ -1,0 +1,82 @@
+"""Who is meant, and where: from what a person typed to a peer's name and an address (promise 9: names are earned)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from peerauth.address import DEFAULT_PORT, Address, parse_address
+from peerauth.errors import BadInput, printable
+from peerauth.trust.peers import NAME, Peer, PeerSet
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A peer and the address where it is to be reached."""
+
+    peer: Peer
+    address: Address
+
+
+def find_peer(name: str, peers: PeerSet) -> Peer:
+    """The peer of this name. Raises BadInput("no-such-peer")."""
+    peer = peers.get(name)
+    if peer is None:
+        raise BadInput(
+            "no-such-peer",
+            f"there is no peer {printable(name, 80)}",
+            "to see who is pinned: peerauth peer list; to pin a server: peerauth peer scan HOST:PORT --add NAME",
+        )
+    return peer
+
+
+def resolve(text: str, peers: PeerSet, meant: str | None = None, *, default_port: int | None = None) -> Target:
+    """The target for `text`, a peer's name or HOST:PORT or unix:PATH; `meant` names the peer where `text` does not.
+
+    A port after a peer's name goes with the host of its noted address. Raises BadInput: `no-such-peer`, `no-address`,
+    `who-is-meant`, `bad-address`.
+    """
+    named = _peer_in(text, peers)
+    if named is not None and meant in (None, named.name):
+        return Target(named, _address_of(named, text, default_port))
+    try:
+        address = parse_address(text, default_port=default_port)
+    except BadInput as error:
+        if meant is None and NAME.fullmatch(text):
+            raise BadInput(
+                "no-such-peer",
+                f"there is no peer {text}, and it is not HOST:PORT either",
+                "to see who is pinned: peerauth peer list",
+            ) from error
+        raise
+    if meant is not None:
+        return Target(find_peer(meant, peers), address)
+    there = [peer for peer in peers if peer.address == str(address)]
+    if len(there) == 1:
+        return Target(there[0], address)
+    names = ", ".join(list(peers.peers)[:5]) or "none is pinned yet"
+    raise BadInput("who-is-meant", f"which peer is meant at {address}?", f"say it with --peer NAME (known: {names})")
+
+
+def _peer_in(text: str, peers: PeerSet) -> Peer | None:
+    """The peer whose name is `text`, with or without a port behind it."""
+    whole = peers.get(text)
+    if whole is not None:
+        return whole
+    host, colon, port = text.rpartition(":")
+    return peers.get(host) if colon and port.isdigit() else None
+
+
+def _address_of(peer: Peer, text: str, default_port: int | None) -> Address:
+    port = text.removeprefix(peer.name).removeprefix(":")
+    if peer.address is not None:
+        noted = parse_address(peer.address, default_port=DEFAULT_PORT)
+        return parse_address(f"{'[' + noted.host + ']' if ':' in noted.host else noted.host}:{port}") if port and noted.path is None else noted
+    if port:
+        return parse_address(text)
+    if default_port is not None:
+        return Address(peer.name, default_port)
+    raise BadInput(
+        "no-address",
+        f"it is not noted where {peer.name} is to be reached",
+        f"type: peerauth peer add peers/{peer.name}.crt --name {peer.name} --address HOST:PORT",
+    )

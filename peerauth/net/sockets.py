@@ -1,0 +1,128 @@
+"""Opening listening sockets, and reaching plain ones."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
+
+from peerauth.address import Address
+from peerauth.errors import PeerAuthError
+from peerauth.store import files
+
+BACKLOG = 1024
+CONNECT_TIMEOUT = 10.0  # seconds
+
+
+def open_listeners(address: Address) -> list[socket.socket]:
+    """Non-blocking listening sockets for an address; an empty host is every interface, IPv4 and IPv6.
+
+    Raises PeerAuthError("cannot-listen") with the reason and what to try.
+    """
+    if address.path is not None:
+        return [_unix(address.path)]
+    try:
+        found = socket.getaddrinfo(address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        raise PeerAuthError("cannot-listen", f"{address.host} is no address of this machine", "try 0.0.0.0 or 127.0.0.1") from error
+    sockets: list[socket.socket] = []
+    port = address.port
+    try:
+        for family, kind, protocol, _, where in dict.fromkeys(found):
+            try:
+                sock = socket.socket(family, kind, protocol)
+            except OSError:
+                continue  # this machine has no IPv6
+            sockets.append(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.setblocking(False)
+            sock.bind((where[0], port, *where[2:]))
+            port = port or sock.getsockname()[1]  # port 0 with two families: one free port for both
+            sock.listen(BACKLOG)
+    except OSError as error:
+        for sock in sockets:
+            sock.close()
+        raise _cannot_listen(address, error) from error
+    if not sockets:
+        raise PeerAuthError("cannot-listen", f"{address.host} is no address of this machine")
+    return sockets
+
+
+def _unix(path: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.setblocking(False)
+    try:
+        try:
+            sock.bind(path)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or not _is_abandoned(path):
+                raise
+            files.remove(Path(path))
+            sock.bind(path)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise _cannot_listen(Address(path=path), error) from error
+    return sock
+
+
+def _is_abandoned(path: str) -> bool:
+    """Whether a socket's file is there and nobody listens behind it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, contextlib.suppress(OSError):
+        probe.settimeout(1)
+        return probe.connect_ex(path) == errno.ECONNREFUSED
+    return False
+
+
+def _cannot_listen(address: Address, error: OSError) -> PeerAuthError:
+    hint = {
+        errno.EADDRINUSE: "another program listens there; choose another port with --listen",
+        errno.EACCES: "ports below 1024 need privileges; choose another port with --listen",
+        errno.EADDRNOTAVAIL: "this machine has no such address; try 0.0.0.0 or 127.0.0.1",
+    }.get(error.errno or 0)
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return PeerAuthError("cannot-listen", f"cannot listen on {address}: {reason}", hint)
+
+
+async def connect_plain(target: Address, protocol: asyncio.Protocol) -> None:
+    """Reach a TCP or Unix target in the clear. Raises OSError or TimeoutError."""
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(CONNECT_TIMEOUT):
+        if target.path is not None:
+            await loop.create_unix_connection(lambda: protocol, target.path)
+        else:
+            await loop.create_connection(lambda: protocol, target.host or "127.0.0.1", target.port)
+
+
+def bound_address(sock: socket.socket) -> Address:
+    """Where a listening socket really listens."""
+    name = sock.getsockname()
+    if isinstance(name, tuple):
+        return Address(str(name[0]), int(name[1]))
+    return Address(path=str(name))
+
+
+def allow_many_files() -> None:
+    """Raise this process's limit of open files to what the system grants it."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def remote_of(where: object) -> tuple[IPv4Address | IPv6Address | None, str]:
+    """The other side's IP address, and how to show it; None for a Unix socket."""
+    if not isinstance(where, tuple):
+        return None, "a Unix socket"
+    host = str(where[0]).partition("%")[0]
+    remote: IPv4Address | IPv6Address = ip_address(host)
+    if remote.version == 6 and remote.ipv4_mapped is not None:
+        remote = remote.ipv4_mapped
+    return remote, f"[{remote}]:{where[1]}" if remote.version == 6 else f"{remote}:{where[1]}"

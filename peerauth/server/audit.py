@@ -1,0 +1,65 @@
+"""What a server says about itself, as data: who came, who was refused and why, what changed.
+
+Strangers can knock as often as they like; they cannot fill a disk. Refusals are reported up to a rate, and what was left out is
+counted and said later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+REFUSALS_AT_ONCE = 20
+REFUSALS_PER_SECOND = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened. `event` and `code` are stable; the rest is for people."""
+
+    event: str
+    message: str
+    hint: str | None = None
+    service: str | None = None
+    address: str | None = None
+    peer: str | None = None
+    fingerprint: str | None = None
+    code: str | None = None
+
+    def as_data(self) -> dict[str, Any]:
+        """The event without what is not set, for JSON."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
+
+
+class Audit:
+    """Hands events to a sink; refusals through a token bucket on the clock `now` (seconds, monotonic)."""
+
+    def __init__(self, sink: Callable[[Event], None], now: Callable[[], float]) -> None:
+        self._sink = sink
+        self._now = now
+        self._tokens = float(REFUSALS_AT_ONCE)
+        self._last = now()
+        self._left_out = 0
+
+    def report(self, event: Event) -> None:
+        """Report something that cannot be caused at will by strangers."""
+        self._sink(event)
+
+    def refused(self, event: Event) -> None:
+        """Report a refusal, unless there were too many lately."""
+        now = self._now()
+        self._tokens = min(REFUSALS_AT_ONCE, self._tokens + (now - self._last) * REFUSALS_PER_SECOND)
+        self._last = now
+        if self._tokens < 1:
+            self._left_out += 1
+            return
+        self._tokens -= 1
+        self.flush()
+        self._sink(event)
+
+    def flush(self) -> None:
+        """Say how many refusals were left out, if any."""
+        if self._left_out:
+            count, self._left_out = self._left_out, 0
+            self._sink(Event("left-out", f"{count} more refusals were not listed one by one"))

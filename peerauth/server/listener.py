@@ -1,0 +1,162 @@
+"""A service's door: accept, handshake, decide, and hand the admitted connection to the service's protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from OpenSSL import SSL
+
+from peerauth.errors import PeerAuthError
+from peerauth.net.sockets import remote_of
+from peerauth.server.arrivals import Arrival, Arrivals
+from peerauth.server.audit import Audit, Event
+from peerauth.server.crew import Crew
+from peerauth.server.live import Connection, LiveConnections
+from peerauth.store.config import Limits
+from peerauth.tls.linger import linger
+from peerauth.tls.session import NotAdmitted, Session
+from peerauth.tls.transport import TlsTransport
+from peerauth.trust.decision import Admitted, Code, Decision, Refused, decide
+from peerauth.trust.explain import refused_client
+from peerauth.trust.peers import PeerSet
+from peerauth.trust.policy import Policy
+
+_ACCEPT_AT_ONCE = 64
+_REST = 0.1  # seconds without accepting when the process has no descriptors left
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the doors of one server have in common."""
+
+    loop: asyncio.AbstractEventLoop
+    peers: Callable[[], PeerSet]
+    live: LiveConnections
+    crew: Crew
+    audit: Audit
+    limits: Limits
+
+
+class Listener:
+    """Everything that listens for one service. `handler` makes the protocol for a newly admitted peer."""
+
+    def __init__(
+        self,
+        shared: Shared,
+        sockets: list[socket.socket],
+        policy: Policy,
+        context: Callable[[], SSL.Context],
+        handler: Callable[[Admitted], asyncio.Protocol],
+    ) -> None:
+        self._shared = shared
+        self.sockets = sockets
+        self._policy = policy
+        self._context = context
+        self._handler = handler
+        self._arrivals = Arrivals(
+            shared.loop,
+            limit=shared.limits.max_handshakes,
+            timeout=shared.limits.handshake_timeout,
+            new_session=self._new_session,
+            submit=shared.crew.submit,
+            admitted=self._admitted,
+            failed=self._failed,
+            linger=lambda sock: linger(shared.loop, sock),
+        )
+
+    def start(self) -> None:
+        """Begin to accept."""
+        for sock in self.sockets:
+            self._shared.loop.add_reader(sock.fileno(), self._accept, sock)
+
+    def stop(self) -> None:
+        """Accept no more, and send away those who are not admitted yet."""
+        for sock in self.sockets:
+            if sock.fileno() >= 0:
+                self._shared.loop.remove_reader(sock.fileno())
+                sock.close()
+        self._arrivals.close()
+
+    def _accept(self, listening: socket.socket) -> None:
+        for _ in range(_ACCEPT_AT_ONCE):
+            try:
+                sock, where = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError:  # no descriptors left: rest a little instead of spinning
+                self._shared.loop.remove_reader(listening.fileno())
+                self._shared.loop.call_later(_REST, self._accept_again, listening)
+                return
+            sock.setblocking(False)
+            if sock.family != socket.AF_UNIX:
+                with contextlib.suppress(OSError):
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            remote, shown = remote_of(where)
+            self._arrivals.enter(sock, remote, shown)
+
+    def _accept_again(self, listening: socket.socket) -> None:
+        if listening.fileno() >= 0:
+            self._shared.loop.add_reader(listening.fileno(), self._accept, listening)
+
+    def _new_session(self, arrival: Arrival) -> Session:
+        remote = arrival.remote
+
+        def judge(der: bytes | None) -> Decision:
+            peers = self._shared.peers()
+            now = datetime.now(UTC)
+            decision = decide(der, peers, self._policy, remote, now=now)
+            if isinstance(decision, Admitted):
+                if decision.peer.settings.max_connections is not None:
+                    live = self._shared.live.count(decision.peer.name)
+                    return decide(der, peers, self._policy, remote, now=now, live=live)
+                if len(self._shared.live) >= self._shared.limits.max_connections:
+                    return Refused(Code.TOO_MANY, decision.fingerprint, decision.peer, "this node has no room for more connections")
+            return decision
+
+        return Session(self._context(), arrival.sock, judge, server=True)
+
+    def _admitted(self, arrival: Arrival, session: Session, admitted: Admitted) -> None:
+        shared = self._shared
+        transport = TlsTransport(shared.loop, arrival.sock, session, admitted, self._handler(admitted), self._lost)
+        shared.live.add(Connection(transport, self._policy, arrival.remote, arrival.shown))
+        shared.audit.report(
+            Event(
+                "admitted",
+                f"{admitted.peer.name} from {arrival.shown}",
+                service=self._policy.service,
+                address=arrival.shown,
+                peer=admitted.peer.name,
+                fingerprint=str(admitted.fingerprint),
+            )
+        )
+        transport.start()
+
+    def _lost(self, transport: TlsTransport) -> None:
+        self._shared.live.discard(transport)
+
+    def _failed(self, arrival: Arrival, error: Exception) -> None:
+        hint: str | None = None
+        peer = fingerprint = None
+        if isinstance(error, NotAdmitted):
+            refused = error.refused
+            message, hint = refused_client(refused)
+            code = str(refused.code)
+            peer = refused.peer.name if refused.peer else None
+            fingerprint = str(refused.fingerprint) if refused.fingerprint else None
+        elif isinstance(error, PeerAuthError):
+            code, message, hint = error.code, error.message, error.hint
+            if code == "refused-by-peer":
+                hint = "the client does not trust this node's certificate; hand it over again (peerauth id --pem)"
+        elif isinstance(error, TimeoutError):
+            code, message = "timeout", str(error)
+        else:
+            code, message = "closed", "it left during the handshake" if isinstance(error, ConnectionError) else str(error)
+        self._shared.audit.refused(
+            Event("refused", f"{message}, from {arrival.shown}", hint, self._policy.service, arrival.shown, peer, fingerprint, code)
+        )

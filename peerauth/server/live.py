@@ -1,0 +1,83 @@
+"""The connections that are open, by peer; and their end when the list says so (promise 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from peerauth.tls.transport import TlsTransport
+from peerauth.trust.decision import Address, Refused, decide
+from peerauth.trust.peers import PeerSet
+from peerauth.trust.policy import Policy
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Connection:
+    """An admitted connection with what its admission was decided on."""
+
+    transport: TlsTransport
+    policy: Policy
+    remote: Address | None
+    shown: str
+
+
+class LiveConnections:
+    """Every admitted connection of a server."""
+
+    def __init__(self) -> None:
+        self._by_peer: dict[str, dict[TlsTransport, Connection]] = {}
+        self._total = 0
+
+    def __len__(self) -> int:
+        return self._total
+
+    def count(self, name: str) -> int:
+        """How many connections this peer has."""
+        return len(self._by_peer.get(name, ()))
+
+    def add(self, connection: Connection) -> None:
+        """Note a connection under its peer."""
+        self._by_peer.setdefault(connection.transport.peer.name, {})[connection.transport] = connection
+        self._total += 1
+
+    def discard(self, transport: TlsTransport) -> None:
+        """Forget a connection that has ended."""
+        name = transport.peer.name
+        connections = self._by_peer.get(name, {})
+        if connections.pop(transport, None) is not None:
+            self._total -= 1
+            if not connections:
+                self._by_peer.pop(name, None)
+
+    def review(
+        self, names: Iterable[str], peers: PeerSet, now: datetime, ended: Callable[[Connection, Refused], None]
+    ) -> None:
+        """Decide again about the connections of these peers; end those that are not admitted any more.
+
+        `ended` is told each. The end is a reset, not a goodbye: what was under way must not look complete.
+        """
+        for name in names:
+            for connection in list(self._by_peer.get(name, {}).values()):
+                transport = connection.transport
+                decision = decide(transport.session.certificate, peers, connection.policy, connection.remote, now=now)
+                if isinstance(decision, Refused):
+                    ended(connection, decision)
+                    transport.abort()
+                elif decision.peer is not transport.peer:
+                    self.discard(transport)
+                    transport.admitted = decision
+                    self.add(connection)
+
+    def limited_in_time(self, now: datetime) -> list[str]:
+        """The peers with connections whose `until` has passed."""
+        passed = []
+        for name, connections in self._by_peer.items():
+            until = next(iter(connections)).peer.settings.until
+            if until is not None and now >= until:
+                passed.append(name)
+        return passed
+
+    def transports(self) -> list[TlsTransport]:
+        """Every connection."""
+        return [transport for connections in self._by_peer.values() for transport in connections]

@@ -1,0 +1,141 @@
+"""A running node: its services, the peer set they share, and the watch over it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from OpenSSL import SSL
+
+from peerauth.address import Address
+from peerauth.net.sockets import allow_many_files, bound_address, open_listeners
+from peerauth.server.audit import Audit, Event
+from peerauth.server.crew import Crew
+from peerauth.server.hello import hello_handler
+from peerauth.server.listener import Listener, Shared
+from peerauth.server.live import Connection, LiveConnections
+from peerauth.server.relay import relay_handler
+from peerauth.store.config import Limits, Service
+from peerauth.store.peerdir import PeerDirectory
+from peerauth.store.watch import Change, watch
+from peerauth.tls.context import HTTP_1_1, MinimumVersion, server_context
+from peerauth.tls.linger import close_all as close_lingering
+from peerauth.trust.decision import Admitted, Refused
+from peerauth.trust.explain import refused_client
+from peerauth.trust.identity import Identity
+from peerauth.trust.policy import Policy
+
+Handler = Callable[[Admitted], asyncio.Protocol]
+
+_HANDSHAKES_PER_SOURCE = 256
+_TICK = 0.5  # seconds between looks at `until`
+
+
+class Server:
+    """Services of one node in the running loop. `sink` receives what happens."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        peers: PeerDirectory,
+        sink: Callable[[Event], None],
+        *,
+        limits: Limits | None = None,
+        min_tls: MinimumVersion = "1.3",
+    ) -> None:
+        allow_many_files()
+        self._identity = identity
+        self._min_tls = min_tls
+        self.peers = peers
+        self.limits = limits or Limits()
+        self.live = LiveConnections()
+        self._audit = Audit(sink, time.monotonic)
+        self._problems = peers.problems
+        self._listeners: list[Listener] = []
+        self._contexts: dict[tuple[bytes, ...], SSL.Context] = {}
+        self._crew = Crew(max(2, min(4, os.cpu_count() or 2)), _HANDSHAKES_PER_SOURCE)
+        self._shared = Shared(
+            asyncio.get_running_loop(), lambda: peers.current, self.live, self._crew, self._audit, self.limits
+        )
+        self._tasks = [asyncio.create_task(watch(peers, self._on_change)), asyncio.create_task(self._tick())]
+
+    def add_service(self, service: Service) -> list[Address]:
+        """Open a configured service and return where it listens. Raises PeerAuthError("cannot-listen")."""
+        if service.target is None:
+            return self.listen(service.listen, hello_handler(), service.policy, HTTP_1_1)
+        target = service.target
+
+        def failed(error: OSError) -> None:
+            reason = "no answer in time" if isinstance(error, TimeoutError) else (error.strerror or str(error))
+            text = f"the target {target} cannot be reached: {reason}"
+            self._audit.refused(Event("target-down", text, "is the program behind it running?", service.name, code="target-down"))
+
+        return self.listen(service.listen, relay_handler(target, failed), service.policy)
+
+    def listen(
+        self, address: Address, handler: Handler, policy: Policy, alpn: tuple[bytes, ...] = ()
+    ) -> list[Address]:
+        """Serve admitted peers at `address` with protocols that `handler` makes; returns the bound addresses."""
+        listener = Listener(self._shared, open_listeners(address), policy, lambda: self._context(alpn), handler)
+        self._listeners.append(listener)
+        listener.start()
+        return [bound_address(sock) for sock in listener.sockets]
+
+    def _context(self, alpn: tuple[bytes, ...]) -> SSL.Context:
+        context = self._contexts.get(alpn)
+        if context is None:
+            context = self._contexts[alpn] = server_context(self._identity, min_tls=self._min_tls, alpn=alpn)
+        return context
+
+    def _on_change(self, change: Change) -> None:
+        if change.before.narrowed_by(change.after):
+            # Fresh contexts have fresh ticket keys: whoever was removed gets a full handshake and hears why it fails. That
+            # nobody is resumed against the list does not rest on this; it is decided again after every handshake.
+            self._contexts.clear()
+            names = [*change.removed, *change.changed]
+            self.live.review(names, change.after, datetime.now(UTC), self._ended)
+        for verb, names in (("added", change.added), ("removed", change.removed), ("changed", change.changed)):
+            for name in names[:20]:
+                self._audit.report(Event(f"peer-{verb}", f"{name} was {verb}; {len(change.after)} peers are admitted", peer=name))
+            if len(names) > 20:
+                self._audit.report(Event(f"peer-{verb}", f"{len(names) - 20} more peers were {verb}"))
+        fresh = [problem for problem in change.problems if problem not in self._problems]
+        self._problems = change.problems
+        for problem in fresh[:20]:
+            self._audit.report(Event("problem", problem.message, code=problem.code))
+
+    def _ended(self, connection: Connection, refused: Refused) -> None:
+        peer = connection.transport.peer.name
+        message, hint = refused_client(refused)
+        text = f"the connection of {peer} from {connection.shown} was ended: {message}"
+        self._audit.report(
+            Event("ended", text, hint, connection.policy.service, connection.shown, peer, str(refused.fingerprint), str(refused.code))
+        )
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK)
+            now = datetime.now(UTC)
+            names = self.live.limited_in_time(now)
+            if names:
+                self.live.review(names, self.peers.current, now, self._ended)
+            self._audit.flush()
+
+    async def stop(self, drain: float | None = None) -> None:
+        """Accept no more; give open connections `drain` seconds (default: the configured limit) to end, then end them."""
+        for listener in self._listeners:
+            listener.stop()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + (self.limits.drain if drain is None else drain)
+        while len(self.live) and loop.time() < deadline:
+            await asyncio.sleep(0.05)
+        for transport in self.live.transports():
+            transport.abort()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._crew.close()
+        close_lingering()

@@ -1,0 +1,84 @@
+"""The one door to pyOpenSSL contexts.
+
+Nothing is loaded into a certificate store and no list of CA names is sent: who is trusted is decided on the exact leaf by the
+session that the verify callback finds on the connection. Without a session there, or with one that cannot decide, the answer
+is no.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from cryptography import x509
+from OpenSSL import SSL, crypto
+
+from peerauth.trust.decision import Admitted, Code, Refused
+from peerauth.trust.identity import Identity
+
+MinimumVersion = Literal["1.2", "1.3"]
+HTTP_1_1 = (b"http/1.1",)
+
+_TICKET_SECONDS = 7200
+_TLS12_SUITES = b"ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL"
+_MODE_RELEASE_BUFFERS = 0x10  # SSL_CTX_set_mode(3): an idle connection keeps no 34 KB of buffers
+
+# The errors by which OpenSSL itself notices what we refuse for; refusing at that moment makes it send the alert of that name.
+# X509_STORE_CTX_get_error(3).
+_SPEAKING_ERROR = {Code.EXPIRED: 10, Code.NOT_YET_VALID: 9, Code.WEAK_KEY: 66}
+
+
+def server_context(identity: Identity, *, min_tls: MinimumVersion = "1.3", alpn: tuple[bytes, ...] = ()) -> SSL.Context:
+    """A context for accepting connections that must present a certificate. `alpn`: what is spoken here, if anything."""
+    context = _context(SSL.TLS_SERVER_METHOD, min_tls)
+    _present(context, identity)
+    context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _verify)
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # tickets only: nothing is kept here for a client
+    context.set_session_id(b"peerauth")
+    context.set_timeout(_TICKET_SECONDS)
+    if alpn:
+        context.set_alpn_select_callback(
+            lambda _, offered: next((protocol for protocol in alpn if protocol in offered), SSL.NO_OVERLAPPING_PROTOCOLS)
+        )
+    return context
+
+
+def client_context(
+    identity: Identity | None, *, min_tls: MinimumVersion = "1.3", alpn: tuple[bytes, ...] = ()
+) -> SSL.Context:
+    """A context for connecting; without an identity no certificate is presented."""
+    context = _context(SSL.TLS_CLIENT_METHOD, min_tls)
+    if identity is not None:
+        _present(context, identity)
+    context.set_verify(SSL.VERIFY_PEER, _verify)
+    if alpn:
+        context.set_alpn_protos(list(alpn))
+    return context
+
+
+def _context(method: int, min_tls: MinimumVersion) -> SSL.Context:
+    context = SSL.Context(method)
+    context.set_min_proto_version(SSL.TLS1_2_VERSION if min_tls == "1.2" else SSL.TLS1_3_VERSION)
+    context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_CIPHER_SERVER_PREFERENCE)
+    context.set_cipher_list(_TLS12_SUITES)
+    context.set_mode(_MODE_RELEASE_BUFFERS)
+    return context
+
+
+def _present(context: SSL.Context, identity: Identity) -> None:
+    context.use_certificate(x509.load_der_x509_certificate(identity.certificate.der))
+    context.use_privatekey(identity.key)
+
+
+def _verify(connection: SSL.Connection, certificate: crypto.X509, error: int, depth: int, ok: int) -> bool:
+    """OpenSSL asks about each certificate, with an error or when it is content; only the leaf (depth 0) matters."""
+    if depth > 0:
+        return True
+    session = connection.get_app_data()
+    if session is None:
+        return False
+    decision = session.judge(crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate))
+    if isinstance(decision, Admitted):
+        return True
+    speaking = _SPEAKING_ERROR.get(decision.code) if isinstance(decision, Refused) else None
+    # A refusal by date is spoken when OpenSSL comes to the dates; `ok` marks its last question, where no is no.
+    return speaking is not None and error != speaking and not ok

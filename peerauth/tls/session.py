@@ -1,0 +1,163 @@
+"""One TLS connection on a non-blocking socket: handshake, decision, read, write, close.
+
+The rules:
+1. Nothing is read or written before `decision` is Admitted.
+2. The decision is made on the leaf's exact bytes in the handshake's verify callback, and made again when the handshake is
+   done, because a resumed session skips the callback.
+3. The reason of a refusal is kept here: OpenSSL does not tell.
+4. No call waits; what cannot go on says what it waits for. Errors leave as our own kinds.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from enum import Enum
+
+from OpenSSL import SSL, crypto
+
+from peerauth.errors import PeerAuthError
+from peerauth.tls.alerts import error_reason, from_openssl
+from peerauth.trust.decision import Admitted, Code, Decision, Refused
+
+RECORD = 16384  # the most that one TLS record carries, RFC 8446 section 5.1
+
+Bytes = bytes | bytearray | memoryview
+Judge = Callable[[bytes | None], Decision]
+
+
+class Wait(Enum):
+    """What a step waits for."""
+
+    NOTHING = 0
+    READABLE = 1
+    WRITABLE = 2
+
+
+class NotAdmitted(Exception):  # noqa: N818 - it is a decision carried out, not an error of the program
+    """The other side's certificate was refused by us."""
+
+    def __init__(self, refused: Refused) -> None:
+        super().__init__(refused.reason)
+        self.refused = refused
+
+
+class Session:
+    """One side of one TLS connection. `judge` says who a certificate is; it must not raise."""
+
+    __slots__ = ("_connection", "_judge", "certificate", "decision")
+
+    def __init__(
+        self, context: SSL.Context, sock: socket.socket, judge: Judge, *, server: bool, server_name: str | None = None
+    ) -> None:
+        self._connection = SSL.Connection(context, sock)
+        self._connection.set_app_data(self)
+        self._judge = judge
+        self.decision: Decision | None = None
+        self.certificate: bytes | None = None
+        if server:
+            self._connection.set_accept_state()
+        else:
+            self._connection.set_connect_state()
+            if server_name:
+                self._connection.set_tlsext_host_name(server_name.encode("idna"))
+
+    def judge(self, der: bytes | None) -> Decision:
+        """Decide about this leaf and remember both; asked by the verify callback."""
+        self.certificate = der
+        try:
+            self.decision = self._judge(der)
+        except Exception as error:  # noqa: BLE001 - whatever goes wrong while deciding, the answer is no
+            self.decision = Refused(Code.MALFORMED, None, None, f"it could not be judged: {type(error).__name__}")
+        return self.decision
+
+    def handshake(self) -> Wait:
+        """Go on with the handshake; Wait.NOTHING when it is done and the leaf was not refused so far.
+
+        The caller then calls `confirm`. Raises NotAdmitted, PeerAuthError or OSError.
+        """
+        try:
+            self._connection.do_handshake()
+        except SSL.WantReadError:
+            return Wait.READABLE
+        except SSL.WantWriteError:
+            return Wait.WRITABLE
+        except SSL.Error as error:
+            raise self._failure(error) from error
+        return Wait.NOTHING
+
+    def confirm(self) -> Admitted:
+        """Decide again now that the handshake is done. Raises NotAdmitted."""
+        leaf = self._connection.get_peer_certificate()
+        decision = self.judge(None if leaf is None else crypto.dump_certificate(crypto.FILETYPE_ASN1, leaf))
+        if isinstance(decision, Refused):
+            raise NotAdmitted(decision)
+        return decision
+
+    def read(self, size: int = RECORD) -> bytes | Wait:
+        """One record or less; empty bytes when the other side has said goodbye. Raises PeerAuthError or OSError."""
+        try:
+            return self._connection.recv(size)
+        except SSL.WantReadError:
+            return Wait.READABLE
+        except SSL.WantWriteError:
+            return Wait.WRITABLE
+        except SSL.ZeroReturnError:
+            return b""
+        except SSL.Error as error:
+            raise from_openssl(error) from error
+
+    def write(self, data: Bytes) -> int | Wait:
+        """Write what goes; the number of bytes taken. After a Wait, call again with the same bytes first."""
+        try:
+            return self._connection.send(data)
+        except SSL.WantWriteError:
+            return Wait.WRITABLE
+        except SSL.WantReadError:
+            return Wait.READABLE
+        except SSL.Error as error:
+            raise from_openssl(error) from error
+
+    def say_goodbye(self) -> Wait:
+        """Send close_notify, after which only reading goes on (RFC 8446 section 6.1)."""
+        try:
+            self._connection.shutdown()
+        except SSL.WantWriteError:
+            return Wait.WRITABLE
+        except SSL.WantReadError:
+            return Wait.NOTHING
+        except SSL.Error as error:
+            raise from_openssl(error) from error
+        return Wait.NOTHING
+
+    @property
+    def version(self) -> str:
+        """`TLSv1.3` or `TLSv1.2`."""
+        return self._connection.get_protocol_version_name()
+
+    @property
+    def cipher(self) -> str:
+        """The cipher suite's name."""
+        return self._connection.get_cipher_name() or ""
+
+    @property
+    def group(self) -> str:
+        """The key exchange, for instance X25519MLKEM768."""
+        return self._connection.get_group_name() or ""
+
+    @property
+    def alpn(self) -> bytes:
+        """The protocol that ALPN chose; empty if none."""
+        return self._connection.get_alpn_proto_negotiated()
+
+    def _failure(self, error: SSL.Error) -> Exception:
+        if isinstance(self.decision, Refused):
+            return NotAdmitted(self.decision)
+        if error_reason(error) == "peer did not return a certificate":
+            return NotAdmitted(Refused(Code.NO_CERTIFICATE, None, None, "no certificate was presented"))
+        return from_openssl(error)
+
+
+def is_refusal_by_other_side(error: BaseException | None) -> bool:
+    """Whether this is the other side saying that it does not admit us."""
+    return isinstance(error, PeerAuthError) and error.code == "refused-by-peer"

@@ -1,0 +1,46 @@
+"""A refusal in words: who was presented, why it was refused, and what to type (promise 5)."""
+
+from __future__ import annotations
+
+from peerauth.errors import TrustRefused
+from peerauth.trust.decision import Code, Refused
+from peerauth.trust.peers import PeerSet
+
+
+def refused_client(refused: Refused) -> tuple[str, str | None]:
+    """(message, hint) for the person who runs the server that refused."""
+    who = f"peer {refused.peer.name}" if refused.peer else "a stranger"
+    presented = f", who presents {refused.fingerprint}" if refused.fingerprint else ""
+    name = refused.peer.name if refused.peer else "NAME"
+    hints: dict[Code, str | None] = {
+        Code.UNKNOWN: f"if you know it, take its certificate and type: peerauth peer add FILE --expect {refused.fingerprint}",
+        Code.NO_CERTIFICATE: "the client must present its certificate (curl: --cert NAME.crt --key NAME.key)",
+        Code.EXPIRED: f"on its machine: peerauth keygen --force; then here: peerauth peer remove {name}, and add the new one",
+        Code.NOT_YET_VALID: "compare the clocks of the two machines",
+        Code.UNTIL_PASSED: f"to admit it longer, change 'until' in peers/{name}.toml",
+        Code.NOT_FROM_HERE: f"its addresses are in 'from' in peers/{name}.toml",
+        Code.NOT_ALLOWED: "whom a service is for is in 'allow' in config.toml",
+        Code.TOO_MANY: f"the limit is 'max_connections' in peers/{name}.toml",
+        Code.WEAK_KEY: "on its machine, make a stronger key: peerauth keygen --force",
+    }
+    return f"refused {who}{presented}: {refused.reason} ({refused.code})", hints.get(refused.code)
+
+
+def refused_server(refused: Refused, expected: str, where: str, peers: PeerSet) -> TrustRefused:
+    """The error for the person whose client refused the server at `where`, meaning to reach the peer `expected`."""
+    presented = f"it presents {refused.fingerprint}" if refused.fingerprint else "it presents no certificate"
+    other = peers.holder(refused.fingerprint) if refused.fingerprint else None
+    pinned = peers.get(expected)
+    hint = None
+    if refused.code is Code.UNKNOWN and other is not None:
+        reason = f"that is {other.name}, not {expected}"
+        hint = f"if you mean {other.name}: --peer {other.name}"
+    elif refused.code is Code.UNKNOWN:
+        reason = f"{expected} is pinned as {pinned.pins[0]}" if pinned else f"there is no peer {expected}"
+        hint = (
+            "someone may stand in between, or it has a new certificate; ask its owner for `peerauth id --fingerprint`, "
+            f"then: peerauth peer remove {expected}; peerauth peer scan {where} --add {expected} --expect FINGERPRINT"
+        )
+    else:
+        reason = refused.reason
+    return TrustRefused(str(refused.code), f"{where} is not admitted as {expected}: {presented}, and {reason}", hint)

@@ -1,0 +1,175 @@
+"""Seed 004: Python on both sides, requests and its neighbours, and http.server in our drop-in context.
+
+The document's certificates come from a CA; the pinned one of them is trusted, not the CA.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import sys
+from collections.abc import Callable
+
+import aiohttp
+import httpx
+import pytest
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+
+import peerauth
+from tests.seeds.actors import PROGRAMS, Home, Pair, Result, Server, run
+from tests.seeds.conftest import Door, Start
+from tests.seeds.documents import Leaves
+
+LIBRARIES = ("requests", "httpx", "aiohttp", "urllib3")
+DOORS = ("serve", "listener", "connection")
+SENTENCE = "Hello, mutual TLS client!"
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("kind", DOORS)
+def test_python_client_is_answered_when_it_is_pinned(
+    door: Door, node: Home, seed_004: Leaves, kind: str, library: str
+) -> None:
+    """The document's client gets `Success:` with the pinned certificate, `Failed:` with its twin from the same CA."""
+    node.add(seed_004.client.cert)
+    server = door(kind, node)
+
+    def visit(pair: Pair) -> Result:
+        script = PROGRAMS / f"python_{library}.py"
+        return run(sys.executable, script, server.url(), node.pair.cert, pair.cert, pair.key, cwd=node.path)
+
+    admitted, refused = visit(seed_004.client), visit(seed_004.other_client)
+
+    greeting = "Hello, client!" if kind == "serve" else SENTENCE
+    assert admitted.code == 0, admitted.out + admitted.err
+    assert admitted.out.startswith(f"Success: {greeting}")
+    assert refused.code == 1, refused.out
+    assert refused.out.startswith("Failed: ")
+    assert "Hello" not in refused.out
+    if kind == "serve":
+        assert "unknown_ca" in refused.out.lower().replace(" ", "_")
+
+
+def by_requests(url: str, context: ssl.SSLContext) -> str:
+    """GET by requests: its pool is given the context."""
+    with requests.Session() as session:
+        session.trust_env = False
+        adapter = HTTPAdapter()
+        adapter.init_poolmanager(1, 1, ssl_context=context)
+        session.mount("https://", adapter)
+        return session.get(url, timeout=10).text
+
+
+def by_httpx(url: str, context: ssl.SSLContext) -> str:
+    """GET by httpx."""
+    return httpx.get(url, verify=context, trust_env=False, timeout=10).text
+
+
+def by_urllib3(url: str, context: ssl.SSLContext) -> str:
+    """GET by urllib3."""
+    with urllib3.PoolManager(ssl_context=context, retries=False, timeout=10) as pool:
+        return pool.request("GET", url).data.decode()
+
+
+def by_aiohttp(url: str, context: ssl.SSLContext) -> str:
+    """GET by aiohttp, which runs the context on memory BIOs."""
+
+    async def ask() -> str:
+        async with aiohttp.ClientSession() as session, session.get(url, ssl=context) as response:
+            return await response.text()
+
+    return asyncio.run(ask())
+
+
+REFUSALS = (requests.ConnectionError, httpx.TransportError, urllib3.exceptions.HTTPError, aiohttp.ClientError, OSError)
+
+
+@pytest.mark.parametrize("ask", [by_requests, by_httpx, by_urllib3, by_aiohttp])
+@pytest.mark.parametrize("kind", ["serve", "connection"])
+def test_drop_in_client_context_reaches_the_named_peer_alone(
+    door: Door, node: Home, caller: Home, stranger: Home, kind: str, ask: Callable[[str, ssl.SSLContext], str]
+) -> None:
+    """`client_context("node")` reaches node; a server that answers with another pinned peer's certificate is refused."""
+    right, wrong = node, stranger
+    for home in (right, wrong):
+        home.add(caller.pair.cert)
+        caller.add(home.pair.cert)
+    context = peerauth.Node.load(caller.path).client_context("node")
+
+    answer = ask(door(kind, right).url(), context)
+    with pytest.raises(REFUSALS):
+        ask(door(kind, wrong).url(), context)
+
+    assert answer.startswith("Hello, caller!" if kind == "serve" else SENTENCE)
+
+
+@pytest.mark.parametrize("ask", [by_requests, by_httpx, by_urllib3, by_aiohttp])
+def test_drop_in_client_context_is_admitted_by_the_documents_server(
+    start: Start, caller: Home, stranger: Home, seed_004: Leaves, ask: Callable[[str, ssl.SSLContext], str]
+) -> None:
+    """The plain server of the document, given our certificate to trust, says its sentence to us and to nobody else."""
+    server = start(
+        *(sys.executable, PROGRAMS / "python_plain_server.py"),
+        *(seed_004.server.cert, seed_004.server.key, caller.pair.cert),
+    )
+
+    def visit(home: Home) -> str:
+        home.add(seed_004.server.cert)
+        return ask(server.url(), peerauth.Node.load(home.path).client_context("server"))
+
+    assert visit(caller) == SENTENCE
+    with pytest.raises(REFUSALS):
+        visit(stranger)
+
+
+def test_get_is_admitted_by_the_documents_server(start: Start, caller: Home, stranger: Home, seed_004: Leaves) -> None:
+    """`get` reaches the plain server of the document; the node that it does not trust is refused (3)."""
+    server = start(
+        *(sys.executable, PROGRAMS / "python_plain_server.py"),
+        *(seed_004.server.cert, seed_004.server.key, caller.pair.cert),
+    )
+    for home in (caller, stranger):
+        home.add(seed_004.server.cert)
+
+    admitted = caller.get(server.url(), peer="server")
+    refused = stranger.get(server.url(), peer="server")
+
+    assert (admitted.code, admitted.out.strip()) == (0, SENTENCE), admitted.err
+    assert (refused.code, refused.out) == (3, "")
+    assert stranger.pair.fingerprint in refused.err
+
+
+@pytest.mark.parametrize("kind", ["listener", "connection"])
+def test_get_is_admitted_by_a_server_in_the_drop_in_context(
+    door: Door, node: Home, caller: Home, stranger: Home, kind: str
+) -> None:
+    """`get` reaches http.server in our context; a node that it has not pinned is refused and gets no body."""
+    node.add(caller.pair.cert)
+    server = door(kind, node)
+    for home in (caller, stranger):
+        home.add(node.pair.cert)
+
+    admitted = caller.get(server.url(), peer="node")
+    refused = stranger.get(server.url(), peer="node")
+
+    assert (admitted.code, admitted.out.strip()) == (0, SENTENCE), admitted.err
+    assert refused.code in {1, 3}
+    assert refused.out == ""
+
+
+@pytest.mark.parametrize("kind", ["listener", "connection"])
+def test_a_refused_client_does_not_end_the_drop_in_server(door: Door, node: Home, seed_004: Leaves, kind: str) -> None:
+    """A refusal is an ssl.SSLError, which http.server knows how to survive: the next pinned client is answered."""
+    node.add(seed_004.client.cert)
+    server = door(kind, node)
+
+    assert not requests_get(server, node, seed_004.other_client).out.startswith("Success")
+    assert requests_get(server, node, seed_004.client).out.startswith(f"Success: {SENTENCE}")
+
+
+def requests_get(server: Server, node: Home, pair: Pair) -> Result:
+    """Run the document's client."""
+    script = PROGRAMS / "python_requests.py"
+    return run(sys.executable, script, server.url(), node.pair.cert, pair.cert, pair.key, cwd=node.path)

@@ -1,0 +1,26 @@
+"""The real programs on the other side of a test: curl, openssl, go, node, java."""
+
+import os
+import shutil
+
+import pytest
+
+
+def needs(program: str) -> str:
+    """Return the path of `program`.
+
+    Where it is missing, the test that asked is skipped and says so; under CI (the environment variable `CI`)
+    it fails, because there a skipped test would be a promise that nobody checked.
+    """
+    path = shutil.which(program)
+    if path is None:
+        reason = f"{program} is not installed"
+        if under_ci():
+            pytest.fail(f"{reason}, and under CI nothing is skipped (.ci/run installs it)", pytrace=False)
+        pytest.skip(reason)
+    return path
+
+
+def under_ci() -> bool:
+    """Say whether the environment variable `CI` is set to anything but a no."""
+    return os.environ.get("CI", "").lower() not in {"", "0", "false", "no"}
