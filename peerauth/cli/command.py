@@ -29,7 +29,11 @@ INTERRUPTED, PIPE_CLOSED = 130, 141  # 128 + SIGINT, 128 + SIGPIPE, as the shell
 HomeOption = Annotated[
     Path | None,
     typer.Option(
-        "--home", metavar="DIR", help=f"The node's home (else ${HOME_VARIABLE}, else this directory).", show_default=False
+        "--home",
+        metavar="DIR",
+        readable=False,
+        help=f"The node's home (else ${HOME_VARIABLE}, else this directory).",
+        show_default=False,
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value for programs to read.")]
@@ -83,14 +87,14 @@ def command(function: Callable[Concatenate[Ui, P], None]) -> Callable[..., None]
     own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
 
     @functools.wraps(function)
-    def wrapper(**values: Any) -> None:  # noqa: ANN401 - typer gives what the signature below says
+    def wrapper(**values: Any) -> None:  # noqa: ANN401 - as the signature below says
         before = values.pop(_CONTEXT).obj or Common()
         given = before.then(Common(**{name: values.pop(name) for name, _, _ in _COMMON}))
         ui = given.ui()
         with speaking(ui):
-            function(ui, **values)
+            function(ui, **values)  # type: ignore[call-arg]  # typer gives what the signature says
 
-    del wrapper.__wrapped__  # type: ignore[attr-defined]  # typer must see the signature below
+    del wrapper.__wrapped__  # typer must see the signature below
     parameters = [*own, *common, context]
     wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -117,9 +121,17 @@ def speaking(ui: Ui) -> Iterator[None]:
         raise typer.Exit(PIPE_CLOSED) from None
     except (typer.Exit, typer.TyperException):
         raise
+    except OSError as error:
+        _trace(ui)
+        _leave(ui, PeerAuthError("system", _system_text(error)))
     except Exception as error:  # noqa: BLE001 - no traceback reaches a person
         _trace(ui)
         _leave(ui, unexpected(error))
+
+
+def _system_text(error: OSError) -> str:
+    reason = error.strerror or str(error) or type(error).__name__
+    return f"{reason}: {printable(os.fsdecode(error.filename))}" if isinstance(error.filename, str | bytes) else reason
 
 
 def unexpected(error: Exception) -> PeerAuthError:

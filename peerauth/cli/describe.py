@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from peerauth.trust.peers import Peer, PeerSettings
 
 _SOON = timedelta(days=30)
+_LABEL = len("key fingerprint:")
 
 
 def span(length: timedelta) -> str:
@@ -107,8 +108,7 @@ def settings_lines(settings: PeerSettings) -> list[tuple[str, str]]:
 
 def aligned(lines: Sequence[tuple[str, str]]) -> str:
     """Labels and texts as two columns."""
-    width = max((len(label) for label, _ in lines), default=0) + 1
-    return "\n".join(f"{label + ':':<{width}} {_one_line(text)}" for label, text in lines)
+    return "\n".join(f"{label + ':':<{_LABEL}} {_one_line(text)}" for label, text in lines)
 
 
 def _one_line(text: str) -> str:

@@ -32,13 +32,16 @@ def identity(
         typer.Option(
             "--p12",
             metavar="FILE",
+            readable=False,
             help="Write key and certificate as PKCS12, for curl, Java and browsers.",
             show_default=False,
         ),
     ] = None,
     p12_password_file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The PKCS12's password is this file's first line.", show_default=False),
+        typer.Option(
+            metavar="FILE", readable=False, help="The PKCS12's password is this file's first line.", show_default=False
+        ),
     ] = None,
     passphrase_file: PassphraseFileOption = None,
     force: Annotated[bool, typer.Option("--force", help="With --p12: replace the file if it is there.")] = False,
@@ -95,7 +98,7 @@ def _certificate(ui: Ui, config: Config) -> Certificate:
         try:
             return read_identity(config).certificate
         except BadInput as error:
-            if error.code != "unreadable":
+            if not isinstance(error.__cause__, PermissionError):
                 raise
             ui.detail(f"not compared with its key: {error.message}")
     return read_own_certificate(config)

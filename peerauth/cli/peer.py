@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from peerauth.trust.fingerprint import Fingerprint
     from peerauth.trust.peers import Peer
 
-_PairsInLine = 16  # a fingerprint's first half, where the terminal is too narrow for all of it
-_WIDE = 170
+_PER_LINE = ((160, 32), (100, 16), (0, 8))  # from that many columns on: bytes of a fingerprint in one line
 
 
 def open_peers(ui: Ui) -> tuple[Config, PeerDirectory]:
@@ -75,15 +74,16 @@ def _rows(peer: Peer, certificates: Sequence[Certificate], now: datetime) -> lis
 
 
 def _folded(pin: Fingerprint) -> str:
-    """A fingerprint in full; on a narrow terminal in two halves."""
+    """A fingerprint in full; on a terminal in as many lines as its width asks for."""
     import shutil
     import sys
 
     text = str(pin)
-    if not sys.stdout.isatty() or shutil.get_terminal_size().columns >= _WIDE:
+    if not sys.stdout.isatty():
         return text
-    middle = 3 * _PairsInLine
-    return f"{text[:middle]}\n{text[middle:]}"
+    columns = shutil.get_terminal_size().columns
+    step = 3 * next(count for least, count in _PER_LINE if columns >= least)
+    return "\n".join(text[start : start + step] for start in range(0, len(text), step))
 
 
 @command

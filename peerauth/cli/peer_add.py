@@ -47,7 +47,9 @@ class _Addition:
 @command
 def add(
     ui: Ui,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="PEM, DER or PKCS12; - is standard input.")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", readable=False, help="PEM, DER or PKCS12; - is standard input.")
+    ],
     *,
     name: Annotated[
         str | None,

@@ -30,7 +30,13 @@ _TRIES = 3
 
 PassphraseFileOption = Annotated[
     Path | None,
-    typer.Option("--passphrase-file", metavar="FILE", help="The passphrase is this file's first line.", show_default=False),
+    typer.Option(
+        "--passphrase-file",
+        metavar="FILE",
+        readable=False,
+        help="The passphrase is this file's first line.",
+        show_default=False,
+    ),
 ]
 
 

@@ -19,6 +19,7 @@ from typing import Literal, TextIO
 from peerauth.errors import PeerAuthError, printable
 
 _LONGEST_LINE = 4000
+_GAP, _NARROWEST = 2, 7  # between the columns of a table, and for the last one
 _CODES = {"red": "31", "yellow": "33", "bold": "1", "dim": "2"}
 Style = Literal["", "red", "yellow", "bold", "dim"]
 
@@ -86,17 +87,25 @@ class Ui:
             for row in cells:
                 _print(sys.stdout, "\t".join(_one_field(cell.text) for cell in row))
             return
-        from rich import box
+        from rich.cells import cell_len
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(*headers, box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-        for column in table.columns:
-            column.overflow = "fold"  # nothing is cut off: a shortened fingerprint is never enough
-        for row in cells:
-            table.add_row(*(Text(escaped(cell.text), style=cell.style) for cell in row))
-        Console(highlight=False).print(table)
+        used = [index for index in range(len(headers)) if any(row[index].text for row in cells)]
+        columns = [[Text(escaped(row[index].text), style=row[index].style) for row in cells] for index in used]
+        table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+        width = 0
+        for index, texts in zip(used, columns, strict=True):
+            last = index == used[-1]  # it alone is folded; nothing is cut off: a part of a fingerprint is never enough
+            table.add_column(headers[index], no_wrap=not last, overflow="fold")
+            lines = [line for text in texts for line in text.plain.split("\n")]
+            width += max(map(cell_len, [headers[index], *lines])) + _GAP if not last else _NARROWEST
+        for row in zip(*columns, strict=True):
+            table.add_row(*row)
+        console = Console(highlight=False)
+        console.width = max(console.width, width)
+        console.print(table)
 
     def confirm(self, question: str) -> bool:
         """Ask for a yes; the answer is no where nobody can be asked, and in JSON mode."""

@@ -66,21 +66,36 @@ class Side(asyncio.Protocol):
 
 
 class Front(Side):
-    """The side that came first; it waits unread until the other side is reached."""
+    """The side that came first; what it says waits, and no more is read, until the other side is reached."""
 
     def __init__(self, dial: Callable[[Side], asyncio.Task[None]], far: Side | None = None) -> None:
         super().__init__()
         self._dial = dial
         self._dialling: asyncio.Task[None] | None = None
+        self._joined = False
+        self._early: list[bytes] = []
         self.other = far or Side()
         self.other.other = self
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        assert self.transport is not None
-        self.transport.pause_reading()
         self._dialling = self._dial(self.other)
         self._dialling.add_done_callback(self._dialled)
+
+    def data_received(self, data: bytes) -> None:
+        if self._joined:
+            super().data_received(data)
+            return
+        # Pausing in connection_made would be the natural thing, but uvloop begins to read after it all the same.
+        self._early.append(data)
+        assert self.transport is not None
+        self.transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        if self._joined:
+            return super().eof_received()
+        self._ended = True
+        return True
 
     def _dialled(self, task: asyncio.Task[None]) -> None:
         assert self.transport is not None
@@ -90,6 +105,12 @@ class Front(Side):
             if self.other.transport is not None:
                 reset(self.other.transport)
         else:
+            self._joined = True
+            for data in self._early:
+                super().data_received(data)
+            self._early.clear()
+            if self._ended:
+                super().eof_received()
             self.transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -23,8 +23,7 @@ from peerauth.store.peerdir import PeerDirectory
 from peerauth.store.watch import Change, watch
 from peerauth.tls.context import HTTP_1_1, MinimumVersion, server_context
 from peerauth.tls.linger import close_all as close_lingering
-from peerauth.trust.decision import Admitted, Refused
-from peerauth.trust.explain import refused_client
+from peerauth.trust.decision import Admitted, Code, Refused
 from peerauth.trust.identity import Identity
 from peerauth.trust.policy import Policy
 
@@ -109,10 +108,10 @@ class Server:
 
     def _ended(self, connection: Connection, refused: Refused) -> None:
         peer = connection.transport.peer.name
-        message, hint = refused_client(refused)
-        text = f"the connection of {peer} from {connection.shown} was ended: {message}"
+        reason = "it is not pinned any more" if refused.code is Code.UNKNOWN else refused.reason
+        text = f"the connection of {peer} from {connection.shown} was ended: {reason}"
         self._audit.report(
-            Event("ended", text, hint, connection.policy.service, connection.shown, peer, str(refused.fingerprint), str(refused.code))
+            Event("ended", text, None, connection.policy.service, connection.shown, peer, str(refused.fingerprint), str(refused.code))
         )
 
     async def _tick(self) -> None:

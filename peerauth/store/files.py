@@ -35,9 +35,10 @@ def read_bounded(path: Path, limit: int) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:
         raise _unreadable(path, error) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise BadInput("not-a-file", f"{shown(path)} is not a regular file")
     with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise BadInput("not-a-file", f"{shown(path)} is not a regular file")
         try:
             data = file.read(limit + 1)
         except OSError as error:

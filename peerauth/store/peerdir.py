@@ -95,7 +95,7 @@ class PeerDirectory:
                 text = f"{files.shown(self.path)} cannot be read ({reason}): nobody is admitted"
                 return Snapshot(problems=(Problem(self.path, "no-directory", text),))
             looked = dict(self._looked_at(entries))
-            linked = frozenset(Path(e.path).resolve().parent for e in entries[:10_000] if e.is_symlink())
+            linked = frozenset(Path(os.path.realpath(e.path)).parent for e in entries[:10_000] if e.is_symlink())
             peers, problems = _assemble(looked, self.path)
             return Snapshot(peers, problems, looked, linked)
 

@@ -64,6 +64,8 @@ def from_openssl(error: SSL.Error) -> Exception:
     if isinstance(error, SSL.ZeroReturnError):
         return Truncated("the connection was closed")
     reason = error_reason(error)
+    if not reason:  # OpenSSL has failed on this connection before and says no more
+        return Truncated("the connection ended without a goodbye")
     match = _ALERT.search(reason)
     if match is not None:
         return from_alert(match[1])
@@ -77,7 +79,7 @@ def from_openssl(error: SSL.Error) -> Exception:
         )
     if reason == "no shared cipher":
         return ConnectFailed("no-shared-cipher", "the two sides have no cipher suite in common")
-    return ConnectFailed("tls-failed", f"TLS failed: {reason or 'no reason was given'}")
+    return ConnectFailed("tls-failed", f"TLS failed: {reason}")
 
 
 def from_alert(name: str) -> PeerAuthError:

@@ -16,9 +16,11 @@ class Hello(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Say the sentence."""
+        body = b"Hello, mutual TLS client!"
         self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(b"Hello, mutual TLS client!")
+        self.wfile.write(body)
 
 
 def main(cert: str, key: str, ca: str) -> None:

@@ -95,7 +95,7 @@ def test_leaf_that_brings_its_ca_along_is_judged_alike(
         file.write_bytes(pair.cert.read_bytes() + leaves.ca.read_bytes())
         return Pair(file, pair.key)
 
-    node.add(leaves.client.cert)
+    node.pin("client", leaves.client.cert)
     port = door(kind, node).port
 
     admitted = Caller(chain(leaves.client), node.pair.cert).ask(port)
@@ -126,7 +126,7 @@ def test_drop_in_client_accepts_the_pinned_leaf_and_not_its_twin(
     server: Callable[[Pair, Path], Server], caller: Home, leaves: Leaves
 ) -> None:
     """As a server, for the drop-in context: the same, the refusal being an error of the connection."""
-    caller.add(leaves.server.cert)
+    caller.pin("server", leaves.server.cert)
 
     answer = ask_with_drop_in(caller, "server", server(leaves.server, caller.pair.cert).port)
     with pytest.raises(OSError, match=r"(?i)certificate|peer|pin"):
@@ -142,20 +142,19 @@ def test_leaf_is_a_nodes_own_identity(
     """Two nodes whose identities a CA issued pin each other and talk; the CA's next leaf is refused on either side."""
     node.become(leaves.server)
     caller.become(leaves.client)
-    node.add(leaves.client.cert)
-    caller.add(leaves.server.cert)
+    node.pin("client", leaves.client.cert)
+    caller.pin("server", leaves.server.cert)
     opened = door(kind, node)
 
     assert caller.get(opened.url(), peer="server").out.startswith("Hello")
     assert ask_with_drop_in(caller, "server", opened.port).startswith("Hello")
 
     stranger.become(leaves.other_client)
-    stranger.add(leaves.server.cert)
+    stranger.pin("server", leaves.server.cert)
     refused_by_node = stranger.get(opened.url(), peer="server")
     assert refused_by_node.code != 0
     assert refused_by_node.out == ""
 
-    caller.peerauth("peer", "remove", "server")
-    caller.add(leaves.other_server.cert, "--name", "server")
+    caller.pin("server", leaves.other_server.cert)
     refused_by_caller = caller.get(opened.url(), peer="server")
     assert (refused_by_caller.code, refused_by_caller.out) == (3, "")

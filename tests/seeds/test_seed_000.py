@@ -57,7 +57,7 @@ def test_get_is_admitted_by_a_go_server_that_has_our_certificate_in_its_pool(
     """`get` sends our identity to a ClientCAs pool: the node in the pool is greeted, one that is not is refused (3)."""
     server = start(go("go_server"), node.pair.cert, node.pair.key, caller.pair.cert)
     for home in (caller, stranger):
-        home.add(node.pair.cert)
+        home.pin("node", node.pair.cert)
 
     admitted = caller.get(server.url(), peer="node")
     refused = stranger.get(server.url(), peer="node")
@@ -72,7 +72,7 @@ def test_get_refuses_a_go_server_that_presents_another_certificate(
 ) -> None:
     """Meaning to reach `node`, `get` accepts the pin of `node` alone, and says what was presented instead."""
     caller.add(node.pair.cert)
-    caller.add(stranger.pair.cert)
+    caller.pin("stranger", stranger.pair.cert)
     right = start(go("go_server"), node.pair.cert, node.pair.key, caller.pair.cert)
     wrong = start(go("go_server"), stranger.pair.cert, stranger.pair.key, caller.pair.cert)
 

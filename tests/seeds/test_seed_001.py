@@ -70,7 +70,7 @@ def test_bad_curl_becomes_good_when_its_certificate_is_added_to_the_running_serv
 def test_serve_takes_the_documents_server_pair_as_its_identity(serve: Serve, node: Home, seed_001: Seed001) -> None:
     """A node need not have been made by keygen: `serverKey.pem` and `serverCrt.pem` serve, and curl can check them."""
     node.become(seed_001("server"))
-    node.add(seed_001("client").cert)
+    node.pin("clientcrt", seed_001("client").cert)
     server = serve(node)
 
     good = document_curl(GOOD, server, seed_001)
@@ -90,8 +90,8 @@ def test_go_server_of_the_document_admits_get(
         stranger.become(seed_001("bad"))
     pair = seed_001("server")
     server = start(go("go_server"), pair.cert, pair.key, caller.pair.cert)
-    for home in (caller, stranger):
-        home.add(pair.cert)
+    caller.add(pair.cert)
+    stranger.pin("servercrt", pair.cert)
 
     admitted = caller.get(server.url(), peer="servercrt")
     refused = stranger.get(server.url(), peer="servercrt")

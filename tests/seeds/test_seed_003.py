@@ -66,7 +66,7 @@ def test_the_documents_url_is_answered_by_the_application_behind_the_relay(
     serve: Serve, node: Home, application: str, seed_003: Path
 ) -> None:
     """`serve --target` in front of the application: the document's URL reaches it from the pinned client alone."""
-    node.add(seed_003 / "client.cer")
+    node.pin("client", seed_003 / "client.cer")
     server = serve(node, "--target", application)
 
     admitted = ask("client", server, PATH, seed_003)
@@ -81,7 +81,7 @@ def test_java_client_is_admitted_by_serve(
     java: tuple[str, ...], serve: Serve, node: Home, seed_003: Path, tmp_path: Path
 ) -> None:
     """Java's HttpClient with keytool's key store, and our certificate in its trust store, is greeted; `bad.p12` is not."""
-    node.add(seed_003 / "client.cer")
+    node.pin("client", seed_003 / "client.cer")
     server = serve(node)
     trust = truststore(tmp_path, "client-truststore", node.pair.cert)
 
@@ -99,19 +99,21 @@ def test_java_client_is_admitted_by_serve(
 def test_java_server_with_our_certificate_in_its_truststore_admits_get(
     java: tuple[str, ...], start: Start, caller: Home, stranger: Home, seed_003: Path, tmp_path: Path
 ) -> None:
-    """An HttpsServer that needs client authentication answers `get`, and refuses the node it does not trust (3).
+    """An HttpsServer that needs client authentication answers `get`, and refuses the node that it does not trust.
 
     Its certificate, keytool's, names no host: it is accepted because it is the pinned one.
     """
     trust = truststore(tmp_path, "server-truststore", caller.pair.cert)
     server = start(*java, "MutualServer", seed_003 / "server.p12", trust, PASSWORD)
-    for home in (caller, stranger):
-        home.add(seed_003 / "server.cer")
+    caller.add(seed_003 / "server.cer")
+    stranger.pin("server", seed_003 / "server.cer")
 
     admitted = caller.get(server.url(PATH), peer="server")
     refused = stranger.get(server.url(PATH), peer="server")
 
     assert admitted.code == 0, admitted.err
     assert "CN=caller" in admitted.out
-    assert (refused.code, refused.out) == (3, "")
+    # HttpsServer closes without an alert: whether it was a refusal can only be guessed.
+    assert refused.code in {1, 3, 4}
+    assert refused.out == ""
     assert stranger.pair.fingerprint in refused.err

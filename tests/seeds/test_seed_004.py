@@ -33,7 +33,7 @@ def test_python_client_is_answered_when_it_is_pinned(
     door: Door, node: Home, seed_004: Leaves, kind: str, library: str
 ) -> None:
     """The document's client gets `Success:` with the pinned certificate, `Failed:` with its twin from the same CA."""
-    node.add(seed_004.client.cert)
+    node.pin("client", seed_004.client.cert)
     server = door(kind, node)
 
     def visit(pair: Pair) -> Result:
@@ -94,8 +94,8 @@ def test_drop_in_client_context_reaches_the_named_peer_alone(
     """`client_context("node")` reaches node; a server that answers with another pinned peer's certificate is refused."""
     right, wrong = node, stranger
     for home in (right, wrong):
-        home.add(caller.pair.cert)
-        caller.add(home.pair.cert)
+        home.pin("caller", caller.pair.cert)
+        caller.pin(home.name, home.pair.cert)
     context = peerauth.Node.load(caller.path).client_context("node")
 
     answer = ask(door(kind, right).url(), context)
@@ -116,7 +116,7 @@ def test_drop_in_client_context_is_admitted_by_the_documents_server(
     )
 
     def visit(home: Home) -> str:
-        home.add(seed_004.server.cert)
+        home.pin("server", seed_004.server.cert)
         return ask(server.url(), peerauth.Node.load(home.path).client_context("server"))
 
     assert visit(caller) == SENTENCE
@@ -131,7 +131,7 @@ def test_get_is_admitted_by_the_documents_server(start: Start, caller: Home, str
         *(seed_004.server.cert, seed_004.server.key, caller.pair.cert),
     )
     for home in (caller, stranger):
-        home.add(seed_004.server.cert)
+        home.pin("server", seed_004.server.cert)
 
     admitted = caller.get(server.url(), peer="server")
     refused = stranger.get(server.url(), peer="server")
@@ -146,10 +146,10 @@ def test_get_is_admitted_by_a_server_in_the_drop_in_context(
     door: Door, node: Home, caller: Home, stranger: Home, kind: str
 ) -> None:
     """`get` reaches http.server in our context; a node that it has not pinned is refused and gets no body."""
-    node.add(caller.pair.cert)
+    node.pin("caller", caller.pair.cert)
     server = door(kind, node)
     for home in (caller, stranger):
-        home.add(node.pair.cert)
+        home.pin("node", node.pair.cert)
 
     admitted = caller.get(server.url(), peer="node")
     refused = stranger.get(server.url(), peer="node")

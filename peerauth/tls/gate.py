@@ -1,0 +1,195 @@
+"""What a connection of the drop-in context is judged by: the peer set kept fresh, the pool kept filled, and the decision.
+
+`stdlib` has the rules. The pool is the only thing here that OpenSSL looks at; who is admitted is `decide`'s alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+from ipaddress import ip_address
+from typing import Final
+
+from peerauth.address import Address as Where
+from peerauth.errors import TrustRefused
+from peerauth.tls.alerts import from_alert
+from peerauth.trust.certificate import Certificate
+from peerauth.trust.decision import Address, Admitted, Code, Refused, decide
+from peerauth.trust.explain import refused_client, refused_server
+from peerauth.trust.fingerprint import Fingerprint
+from peerauth.trust.peers import PeerSet
+from peerauth.trust.policy import EVERY_PEER, Policy
+
+FRESH_S: Final = 0.1  # how old the peer set that a handshake is judged by may be
+PATIENCE_S: Final = 1.0  # until certificates that could not be found for the pool are looked for again
+
+_log = logging.getLogger("peerauth")
+# X509_STORE_CTX_get_error(3); what is not here is about the shape of the certificate.
+_CODES = dict.fromkeys((2, 18, 19, 20, 21), Code.UNKNOWN)
+_CODES |= {9: Code.NOT_YET_VALID, 10: Code.EXPIRED, 66: Code.WEAK_KEY, 67: Code.WEAK_KEY}
+_APPLICATION_VERIFICATION = 50
+
+Connection = ssl.SSLSocket | ssl.SSLObject
+PeersSource = Callable[[], PeerSet]
+CertificatesSource = Callable[[], Iterable[Certificate]]
+Clock = Callable[[], datetime]
+
+
+class PeerRefused(ssl.SSLCertVerificationError):
+    """We do not admit the other side: the text says who, why and what to type; `decision` says it to programs."""
+
+    def __init__(self, decision: Refused, text: str) -> None:
+        super().__init__(ssl.SSL_ERROR_SSL, text)
+        self.decision = decision
+        self.library, self.reason = "SSL", "CERTIFICATE_VERIFY_FAILED"
+        self.verify_code, self.verify_message = _APPLICATION_VERIFICATION, decision.reason
+
+
+class Gate:
+    """The judge of one context's connections. `expected` is whom a client means; None on a server."""
+
+    def __init__(  # noqa: PLR0913 - what a context is made of
+        self,
+        context: ssl.SSLContext,
+        peers: PeersSource,
+        certificates: CertificatesSource,
+        now: Clock,
+        *,
+        policy: Policy = EVERY_PEER,
+        expected: str | None = None,
+    ) -> None:
+        self._context, self._source, self._certificates, self._now = context, peers, certificates, now
+        self._policy, self._expected = policy, expected
+        self._everyone = self._admissible = PeerSet()
+        self._stale_at = self._look_again_at = 0.0
+        self._loaded: set[Fingerprint] = set()
+        self._not_found: set[Fingerprint] = set()
+        self._lock = threading.Lock()
+
+    def admit(self, connection: Connection, handshake: Callable[[], None]) -> Admitted:
+        """Shake hands, then decide.
+
+        Raises PeerRefused, or what the handshake raises (which may only want to be called again).
+        """
+        self.refresh()
+        try:
+            handshake()
+        except ssl.SSLError as error:
+            refused = self._refused_by_openssl(error, connection)
+            if refused is None:
+                raise
+            raise self._refusal(refused, connection) from error
+        decision = self._decide(connection.getpeercert(True), connection)
+        if isinstance(decision, Refused):
+            raise self._refusal(decision, connection)
+        return decision
+
+    def refresh(self) -> PeerSet:
+        """Those who may be admitted, as of `FRESH_S` ago or later, all of them in the pool."""
+        with self._lock:
+            if time.monotonic() >= self._stale_at:
+                try:
+                    self._everyone = self._source()
+                except Exception:  # noqa: BLE001 - whatever ails the source, the answer is no
+                    _log.exception("the peers cannot be read: nobody is admitted")
+                    self._everyone = PeerSet()
+                name = self._expected
+                self._admissible = self._everyone if name is None else _dialled(self._everyone, name)
+                self._fill_pool({pin for peer in self._admissible for pin in peer.pins} - self._loaded)
+                self._stale_at = time.monotonic() + FRESH_S
+            return self._admissible
+
+    def _fill_pool(self, missing: set[Fingerprint]) -> None:
+        # Nothing can be taken out of a pool again, and nothing need be: the decision is not made there.
+        if not missing or (missing == self._not_found and time.monotonic() < self._look_again_at):
+            return
+        try:
+            for certificate in self._certificates():
+                if certificate.fingerprint in missing:
+                    with suppress(ssl.SSLError):  # what OpenSSL cannot read is refused, and disturbs nobody
+                        self._context.load_verify_locations(cadata=certificate.der)
+                    self._loaded.add(certificate.fingerprint)
+        except Exception:  # noqa: BLE001 - without them OpenSSL refuses, which is safe
+            _log.exception("the certificates of new peers cannot be read: OpenSSL refuses these peers")
+        self._not_found = missing - self._loaded
+        self._look_again_at = time.monotonic() + PATIENCE_S
+
+    def _decide(self, leaf: bytes | None, connection: Connection) -> Admitted | Refused:
+        decision = decide(leaf, self.refresh(), self._policy, _remote(connection), now=self._now())
+        if isinstance(decision, Admitted):
+            return replace(decision, peer=self._everyone.get(decision.peer.name) or decision.peer)
+        if decision.code is Code.NOT_FROM_HERE and isinstance(connection, ssl.SSLObject):
+            return replace(decision, reason="the peer has a 'from', and TLS on memory BIOs sees no address")
+        return decision
+
+    def _refused_by_openssl(self, error: ssl.SSLError, connection: Connection) -> Refused | None:
+        """OpenSSL's refusal in our terms; None when it is about something else."""
+        if getattr(error, "reason", None) == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
+            return Refused(Code.NO_CERTIFICATE, None, None, "no certificate was presented")
+        if not isinstance(error, ssl.SSLCertVerificationError):
+            return None
+        leaf = _unverified_leaf(connection)
+        decision = self._decide(leaf, connection) if leaf else None
+        if isinstance(decision, Refused):
+            return decision
+        code = _CODES.get(error.verify_code, Code.MALFORMED)
+        said = "the certificate is not pinned" if code is Code.UNKNOWN else "OpenSSL does not accept it"
+        peer, fingerprint = (decision.peer, decision.fingerprint) if decision else (None, None)
+        return Refused(code, fingerprint, peer, f"{said}: {error.verify_message}")
+
+    def _refusal(self, refused: Refused, connection: Connection) -> PeerRefused:
+        if self._expected is not None:
+            told = refused_server(refused, self._expected, _where(connection), self._everyone)
+            return PeerRefused(refused, str(told))
+        message, hint = refused_client(refused)
+        if refused.code is Code.UNKNOWN and refused.fingerprint is None:
+            hint = "OpenSSL does not tell whose; if you know it, get its certificate: peerauth peer add FILE"
+        text = f"{message} ({hint})" if hint else message
+        _log.warning("%s: %s", _remote(connection) or "a connection", text)
+        return PeerRefused(refused, text)
+
+
+def explain(error: ssl.SSLError) -> None:
+    """Say in our words, too, that the other side has refused us."""
+    alert = (getattr(error, "reason", None) or "").partition("ALERT_")[2].replace("_", " ").lower()
+    meant = from_alert(alert) if alert else None
+    if isinstance(meant, TrustRefused) and meant.message not in str(error):
+        error.strerror = f"{error.strerror}: {meant.message}"
+
+
+def _dialled(peers: PeerSet, name: str) -> PeerSet:
+    """The peer that is meant (promise 9), without its `from`: that says where it may come from, not where it is."""
+    return PeerSet.of(replace(peer, settings=replace(peer.settings, sources=())) for peer in peers.only(name))
+
+
+def _remote(connection: Connection) -> Address | None:
+    if not isinstance(connection, ssl.SSLSocket) or connection.family not in (socket.AF_INET, socket.AF_INET6):
+        return None
+    try:
+        return ip_address(connection.getpeername()[0])
+    except (OSError, ValueError):
+        return None
+
+
+def _where(connection: Connection) -> str:
+    host, remote = connection.server_hostname, _remote(connection)
+    if remote is None or not isinstance(connection, ssl.SSLSocket):
+        return host or "the server"
+    with suppress(OSError):
+        return str(Where(host or str(remote), connection.getpeername()[1]))
+    return host or str(remote)
+
+
+def _unverified_leaf(connection: Connection) -> bytes | None:
+    """The leaf that OpenSSL has refused, to put in words; it keeps a server's, not a client's."""
+    with suppress(Exception):  # public from Python 3.13 on; where the private door is gone, the text is shorter
+        chain = connection._sslobj.get_unverified_chain()  # type: ignore[union-attr] # noqa: SLF001
+        return ssl.PEM_cert_to_DER_cert(chain[0].public_bytes())
+    return None
