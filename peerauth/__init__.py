@@ -1,3 +1,53 @@
-"""peerauth: mutual TLS between machines by pinned self-signed certificates. authorized_keys for TLS."""
+"""peerauth: mutual TLS between machines by pinned self-signed certificates. authorized_keys for TLS.
+
+The library is `Node`: load one from its home, get a drop-in `ssl.SSLContext`, or serve and connect on the fast engine.
+`peer_of` says who is on the other side of an open connection.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from peerauth.errors import BadInput, ConnectFailed, PeerAuthError, TrustRefused
+
+if TYPE_CHECKING:
+    from peerauth.node import Node as Node
+    from peerauth.node import PeerServer as PeerServer
+    from peerauth.tls.stdlib import peer_of as peer_of
+    from peerauth.trust.fingerprint import Fingerprint as Fingerprint
+    from peerauth.trust.peers import Peer as Peer
+    from peerauth.trust.peers import PeerSettings as PeerSettings
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Node": "peerauth.node",
+    "PeerServer": "peerauth.node",
+    "Fingerprint": "peerauth.trust.fingerprint",
+    "Peer": "peerauth.trust.peers",
+    "PeerSettings": "peerauth.trust.peers",
+    "peer_of": "peerauth.tls.stdlib",
+}
+
+__all__ = [
+    "BadInput",
+    "ConnectFailed",
+    "Fingerprint",
+    "Node",
+    "Peer",
+    "PeerAuthError",
+    "PeerServer",
+    "PeerSettings",
+    "TrustRefused",
+    "__version__",
+    "peer_of",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import what is asked for when it is asked for: the command line starts without the engine."""
+    if name in _HOMES:
+        from importlib import import_module
+
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

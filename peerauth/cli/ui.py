@@ -101,8 +101,8 @@ class Ui:
             table.add_column(headers[index], no_wrap=not last, overflow="fold")
             lines = [line for text in texts for line in text.plain.split("\n")]
             width += max(map(cell_len, [headers[index], *lines])) + _GAP if not last else _NARROWEST
-        for row in zip(*columns, strict=True):
-            table.add_row(*row)
+        for line in zip(*columns, strict=True):
+            table.add_row(*line)
         console = Console(highlight=False)
         console.width = max(console.width, width)
         console.print(table)

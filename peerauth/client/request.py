@@ -66,16 +66,13 @@ def request(
     made: list[BlockingTls] = []
 
     class Pinned(HTTPConnection):
-        def __init__(self, *args: Any, **options: Any) -> None:
-            super().__init__(*args, **options)
-            self.default_port = HTTPS_PORT  # http.client leaves this port out of the Host header
-
         def _new_conn(self) -> Any:
             connection = dialer.connect_blocking(url.target)
             connection.settimeout(timeout)
             made.append(connection)
             return connection
 
+    Pinned.default_port = HTTPS_PORT  # http.client leaves this port out of the Host header
     pool = urllib3.HTTPConnectionPool(url.host, url.port, timeout=timeout, retries=False, block=False)
     pool.ConnectionCls = Pinned
     try:

@@ -117,7 +117,7 @@ def _address(table: Table, key: str) -> Address | None:
 
 
 def _groups(table: Table) -> dict[str, list[str]]:
-    groups = {key: table.texts(key) or [] for key in table.keys()}
+    groups = {key: table.texts(key) or [] for key in table.keys()}  # noqa: SIM118 - a Table is no mapping
     for group, members in groups.items():
         for member in members:
             if member.startswith("@"):

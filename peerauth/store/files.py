@@ -72,7 +72,7 @@ def write_new(path: Path, data: bytes, mode: int = 0o644) -> None:
 
 
 def keep_beside(path: Path, suffix: str) -> Path | None:
-    """Give the file at `path` a second name, `path` + suffix, so that replacing it loses nothing. None if it is not there."""
+    """Give the file at `path` a second name, `path` + suffix, so that replacing it loses nothing; None if it is missing."""
     kept = path.with_name(path.name + suffix)
     with _reported(kept):
         try:

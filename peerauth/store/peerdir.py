@@ -8,6 +8,7 @@ unreadable admits nobody. Hidden files, editors' leftovers and unknown suffixes 
 from __future__ import annotations
 
 import contextlib
+import difflib
 import os
 import threading
 import time
@@ -293,8 +294,6 @@ def _assemble(looked: Mapping[str, _File], directory: Path) -> tuple[PeerSet, tu
 
 def no_such_peer(name: str, peers: PeerSet) -> BadInput:
     """The error for a name that nobody has."""
-    import difflib
-
     near = difflib.get_close_matches(name, list(peers.peers), 1)
     hint = f"did you mean {near[0]}?" if near else "to see who is pinned: peerauth peer list"
     return BadInput("no-such-peer", f"there is no peer {check_name(name)}", hint)

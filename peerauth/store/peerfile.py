@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def parse_settings(data: bytes, path: Path) -> PeerSettings:
     return settings
 
 
-def _network(error: Any, text: str) -> Network:
+def _network(error: Callable[..., BadInput], text: str) -> Network:
     try:
         return ipaddress.ip_network(text, strict=False)
     except ValueError:

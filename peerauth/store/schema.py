@@ -50,7 +50,7 @@ class Table:
                     "unknown-setting", f"{shown(self._path)}: unknown setting '{printable(self._prefix + key, 80)}'", hint
                 )
 
-    def _get(self, key: str, kind: type | tuple[type, ...], expected: str) -> Any:
+    def _get(self, key: str, kind: type | tuple[type, ...], expected: str) -> Any:  # noqa: ANN401 - of `kind`
         self._known.append(key)
         value = self._values.get(key)
         if value is not None and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):

@@ -7,7 +7,6 @@ A change settles before it counts, because editors delete and create and mounts 
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -54,20 +53,19 @@ class Change:
 async def watch(directory: PeerDirectory, on_change: Callable[[Change], None], *, poll: float = POLL) -> None:
     """Keep `directory` fresh and call `on_change` in this loop for every difference, until cancelled."""
     loop = asyncio.get_running_loop()
-    reported: tuple[Problem, ...] = directory.problems
+    seen, reported = directory.current, directory.problems  # not `current` later on: others may refresh it meanwhile
 
     async def look(notifier: _Notifier, *, settled: bool) -> float:
-        nonlocal reported
+        nonlocal seen, reported
         started = time.monotonic()
-        before = directory.current
         found = await loop.run_in_executor(None, directory.examine)
         cost = time.monotonic() - started
-        if not settled and before.narrowed_by(found.peers):
+        if not settled and seen.narrowed_by(found.peers):
             await loop.run_in_executor(None, notifier.settle)
             found = await loop.run_in_executor(None, directory.examine)
         directory.adopt(found)
-        if found.peers != before or found.problems != reported:
-            reported = found.problems
+        if found.peers != seen or found.problems != reported:
+            before, seen, reported = seen, found.peers, found.problems
             on_change(Change(before, found.peers, found.problems))
         return cost
 
@@ -90,7 +88,7 @@ def _identities(directory: PeerDirectory) -> dict[Path, tuple[int, int]]:
     found: dict[Path, tuple[int, int]] = {}
     for path in directory.places():
         try:
-            status = os.stat(path)
+            status = path.stat()
         except OSError:
             continue
         found[path] = (status.st_dev, status.st_ino)

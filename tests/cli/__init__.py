@@ -1,1 +1,1 @@
-"""The command line as a person and a script meet it: what is printed where, the exit code, and what is on disk afterwards."""
+"""The command line as a person and a script meet it: what is printed where, the exit code, what is on disk."""

@@ -1,4 +1,4 @@
-"""Makes the terminal on standard input the controlling one, then becomes `python` with the words given; started by `Terminal`."""
+"""Makes the terminal on standard input the controlling one, then becomes `python` with the words given."""
 
 import fcntl
 import os

@@ -164,7 +164,7 @@ def test_nobody_reads_standard_output_any_more(home: Path) -> None:
     write(home / "peers" / "alice.crt", pem(make()))
     read, written = os.pipe()
     os.close(read)
-    with open(written, "wb") as closed:
+    with os.fdopen(written, "wb") as closed:
         done = subprocess.run(
             [sys.executable, "-m", "peerauth", "--home", home, "peer", "list"],
             stdout=closed,
@@ -177,7 +177,7 @@ def test_nobody_reads_standard_output_any_more(home: Path) -> None:
 
 
 def test_a_full_disk_is_no_defect_of_ours(home: Path) -> None:
-    with open("/dev/full", "wb") as full:
+    with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
             [sys.executable, "-m", "peerauth", "--home", home, "id"],
             stdout=full,
@@ -193,7 +193,7 @@ def test_ctrl_c_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
     @command
     def interrupted(ui: Ui) -> None:
         """Stop."""
-        assert ui
+        ui.detail("about to be interrupted")
         signal.raise_signal(signal.SIGINT)
 
     app = typer.Typer()

@@ -147,6 +147,14 @@ def test_p12_of_a_locked_key_needs_the_passphrase(locked: Path, tmp_path: Path) 
     assert peerauth("id", "--home", locked, "--p12", tmp_path / "it.p12", env=right).code == 0
 
 
+def test_the_environment_may_name_the_passphrase_file(locked: Path, tmp_path: Path) -> None:
+    for text, code in (("sesame\nmore\n", 0), ("sesame" * 500, 1)):
+        secret = tmp_path / "secret"
+        secret.write_text(text)
+        env = {**PASSWORD, "PEERAUTH_PASSPHRASE_FILE": str(secret)}
+        assert peerauth("id", "--home", locked, "--p12", tmp_path / f"{code}.p12", env=env).code == code
+
+
 def test_a_passphrase_that_was_mistyped_may_be_typed_again(locked: Path, tmp_path: Path) -> None:
     terminal = Terminal("id", "--home", locked, "--p12", tmp_path / "it.p12", env=PASSWORD)
     for attempt in ("seasme", "sesame"):

@@ -39,7 +39,7 @@ JUNK: dict[str, Callable[[Path], object]] = {
     "circle of links": lambda path: path.symlink_to(path.name),
     "FIFO": os.mkfifo,
     "device": lambda path: path.symlink_to("/dev/zero"),
-    "missing": lambda path: None,
+    "missing": lambda _: None,
 }
 
 

@@ -238,6 +238,7 @@ def test_passphrases_that_differ_make_nothing(tmp_path: Path, second: str) -> No
 
 def test_ctrl_c_ends_it_at_once_and_leaves_nothing(tmp_path: Path) -> None:
     """RSA is made in C, which does not look for signals. An unusually lucky key may be ready first: try again then."""
+    code, home = 0, tmp_path
     for attempt in range(10):
         home = tmp_path / str(attempt)
         terminal = Terminal("keygen", "n", "--home", home)

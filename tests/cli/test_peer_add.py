@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import tomllib
 from datetime import UTC, datetime, timedelta
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.cli import making
 from tests.cli.conftest import Run
@@ -56,7 +58,7 @@ def test_standard_input_is_named_by_the_certificate(must: Run) -> None:
     assert must("peer", "add", "-", stdin=pem(made)).out == f"carol-s-laptop {fingerprint(made)}\n"
 
 
-def test_what_the_shell_makes_of_a_command_is_read(home: Path, tmp_path: Path) -> None:
+def test_what_the_shell_makes_of_a_command_is_read(home: Path) -> None:
     """`peer add <(ssh alice peerauth id --pem) --name alice`: a pipe that is open already, not a FIFO to wait for."""
     made = make("x")
     result = process("--home", home, "peer", "add", "/dev/fd/0", "--name", "alice", stdin=pem(made))
@@ -154,8 +156,6 @@ def test_a_name_that_another_certificate_has_is_refused(run: Run, home: Path, al
     ],
 )
 def test_an_expected_fingerprint_is_read_in_every_usual_form(must: Run, tmp_path: Path, form: str) -> None:
-    import base64
-
     made = make("alice")
     pin = fingerprint(made)
     raw = bytes.fromhex(pin.replace(":", ""))
@@ -270,7 +270,7 @@ def test_what_is_unusual_is_said_and_pinned_nevertheless(
     result = must("peer", "add", write(tmp_path / "odd.crt", pem(odd)), "--json")
     usual = must("peer", "add", write(tmp_path / "twin.crt", pem(twin)))
 
-    assert f"warning: odd: it" in result.err
+    assert "warning: odd: it" in result.err
     assert said in result.err
     assert any(said in sentence for sentence in result.json["peers"][0]["unusual"])
     assert said not in usual.err
@@ -291,8 +291,6 @@ def test_our_own_certificate_is_warned_about(must: Run, home: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["pkcs8", "with its certificate", "der"])
 def test_a_private_key_is_refused_without_being_shown_or_copied(run: Run, home: Path, tmp_path: Path, kind: str) -> None:
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
     made = make("alice", key=ec.generate_private_key(ec.SECP256R1()))
     secret = making.key_pem(made)
     data = {

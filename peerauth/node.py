@@ -1,0 +1,274 @@
+"""The library: a node from its home, and what a program wants of it.
+
+    node = Node.load("/etc/peerauth")
+    context = node.server_context()                       # an ssl.SSLContext for any library
+    server = await node.start_server(handler, "0.0.0.0", 8443)   # asyncio streams on the fast engine
+    reader, writer = await node.open_connection("db-1")
+    peer_of(writer).name                                  # who is on the other side
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import ssl
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from peerauth.address import Address
+from peerauth.errors import PeerAuthError
+from peerauth.store.config import Config, load_config, policy_for
+from peerauth.store.files import read_bounded
+from peerauth.store.home import read_identity
+from peerauth.store.peerdir import PeerDirectory
+from peerauth.trust.certificate import Certificate
+from peerauth.trust.fingerprint import Fingerprint
+from peerauth.trust.identity import Identity
+from peerauth.trust.peers import Peer, PeerSettings
+from peerauth.trust.reading import MAXIMUM_BYTES, leaves, read_certificates
+
+if TYPE_CHECKING:
+    from peerauth.server.audit import Event
+    from peerauth.server.server import Server
+    from peerauth.trust.decision import Admitted
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+class Node:
+    """This machine's node: its identity, its peers, and connections in both roles."""
+
+    def __init__(self, config: Config, identity: Identity, passphrase: bytes | None = None) -> None:
+        self.config = config
+        self.identity = identity
+        self.peers = Peers(PeerDirectory(config.peers))
+        self._passphrase = passphrase
+
+    @classmethod
+    def load(cls, home: str | os.PathLike[str] = ".", passphrase: bytes | None = None) -> Node:
+        """The node that lives in `home`.
+
+        Raises BadInput: `no-config`, `no-identity`, `passphrase-needed`, `passphrase-wrong`, `key-mismatch`, or what is wrong
+        with config.toml.
+        """
+        config = load_config(Path(home).absolute())
+        return cls(config, read_identity(config, passphrase), passphrase)
+
+    @property
+    def name(self) -> str:
+        """The node's name."""
+        return self.config.name
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """The fingerprint of the node's certificate: what others pin."""
+        return self.identity.certificate.fingerprint
+
+    # Drop-in contexts for other libraries (docs/drop-in.md says where they stop)
+
+    def server_context(self, *, allow: list[str] | None = None) -> ssl.SSLContext:
+        """A context that admits pinned peers, or only those in `allow` (names, `tag:NAME`, `@group`)."""
+        from peerauth.tls import stdlib
+
+        return stdlib.server_context(
+            self.config.certificate,
+            self.config.key,
+            peers=self.peers.directory.refresh,
+            certificates=self.peers.certificates,
+            passphrase=self._passphrase,
+            min_tls=self.config.min_tls,
+            policy=policy_for(self.config, "library", allow),
+        )
+
+    def client_context(self, peer: str) -> ssl.SSLContext:
+        """A context that reaches the peer of this name and nobody else. Raises BadInput("no-such-peer")."""
+        from peerauth.tls import stdlib
+
+        self.peers[peer]
+        return stdlib.client_context(
+            self.config.certificate,
+            self.config.key,
+            peer=peer,
+            peers=self.peers.directory.refresh,
+            certificates=lambda: self.peers.certificates_of(peer),
+            passphrase=self._passphrase,
+            min_tls=self.config.min_tls,
+        )
+
+    # The fast engine
+
+    async def start_server(
+        self,
+        handler: Handler,
+        host: str = "",
+        port: int = 0,
+        *,
+        path: str | None = None,
+        allow: list[str] | None = None,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> PeerServer:
+        """Serve asyncio streams to admitted peers, like `asyncio.start_server`; `peers/` is followed live.
+
+        `handler(reader, writer)` runs as a task for each connection; `peer_of(writer)` says who it is. `path` listens on a
+        Unix socket instead. `on_event` is told of admissions, refusals and changes. Raises PeerAuthError("cannot-listen").
+        """
+        from peerauth.server.server import Server
+
+        self.peers.directory.refresh()
+        server = Server(
+            self.identity,
+            self.peers.directory,
+            on_event or (lambda _: None),
+            limits=self.config.limits,
+            min_tls=self.config.min_tls,
+        )
+        try:
+            address = Address(host, port, path)
+            bound = server.listen(address, _streams(handler), policy_for(self.config, "library", allow))
+        except BaseException:
+            await server.stop(0)
+            raise
+        return PeerServer(server, bound)
+
+    async def open_connection(
+        self, peer: str, address: str | None = None
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Streams to the peer of this name, at its noted address or at `address` (HOST:PORT or unix:PATH).
+
+        Raises TrustRefused when the other side is not that peer, ConnectFailed when it cannot be reached. Whether the peer
+        admits us is known when something was read: until then reading may raise TrustRefused.
+        """
+        from peerauth.client.dial import Dialer
+        from peerauth.client.target import resolve
+
+        directory = self.peers.directory
+        directory.refresh()
+        dialer = Dialer.of(self.identity, self.name, lambda: directory.current, min_tls=self.config.min_tls)
+        target = resolve(address, directory.current, peer) if address else resolve(peer, directory.current)
+        reader = asyncio.StreamReader()
+        protocol = _Streams(reader, explain=lambda error: dialer.broken(error, target))
+        transport = await dialer.connect(target, protocol)
+        return reader, asyncio.StreamWriter(transport, protocol, reader, asyncio.get_running_loop())
+
+
+class Peers:
+    """The node's allow-list, as it is on disk; every look is fresh."""
+
+    def __init__(self, directory: PeerDirectory) -> None:
+        self.directory = directory
+
+    def __iter__(self) -> Iterator[Peer]:
+        return iter(list(self.directory.refresh()))
+
+    def __len__(self) -> int:
+        return len(self.directory.refresh())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.directory.refresh()
+
+    def __getitem__(self, name: str) -> Peer:
+        """The peer of this name. Raises BadInput("no-such-peer")."""
+        self.directory.refresh()
+        return self.directory.peer(name)
+
+    def add(
+        self,
+        name: str,
+        certificate: str | bytes | os.PathLike[str],
+        *,
+        expect: str | None = None,
+        settings: PeerSettings | None = None,
+    ) -> Peer:
+        """Pin a certificate (PEM or DER as bytes, PEM as text, or a path) under this name, durably; running servers follow.
+
+        Raises BadInput for what is no certificate, `not-expected` where `expect` is another fingerprint, `name-taken`,
+        `already-pinned`.
+        """
+        if isinstance(certificate, os.PathLike):
+            data = read_bounded(Path(certificate), MAXIMUM_BYTES)
+        else:
+            data = certificate.encode() if isinstance(certificate, str) else certificate
+        held = leaves(read_certificates(data))
+        if expect is not None and [c.fingerprint for c in held] != [Fingerprint.parse(expect)]:
+            shown = ", ".join(str(c.fingerprint) for c in held)
+            raise PeerAuthError("not-expected", f"the certificate is {shown}, not the expected one; nothing was pinned")
+        self.directory.add(name, held, settings)
+        return self[name]
+
+    def remove(self, name: str) -> None:
+        """Take a peer out of the list; running servers end its connections. Raises BadInput("no-such-peer")."""
+        self.directory.remove(name)
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a peer another name."""
+        self.directory.rename(old, new)
+
+    def certificates_of(self, name: str) -> list[Certificate]:
+        """The pinned certificates of one peer."""
+        return self.directory.certificates(name)
+
+    def certificates(self) -> Iterable[Certificate]:
+        """Every pinned certificate."""
+        for peer in self:
+            yield from self.directory.certificates(peer.name)
+
+
+class PeerServer:
+    """A running server; an asynchronous context manager that stops it at the end of the block."""
+
+    def __init__(self, server: Server, addresses: list[Address]) -> None:
+        self._server = server
+        self.addresses = addresses
+
+    @property
+    def port(self) -> int:
+        """The TCP port that it listens on."""
+        return self.addresses[0].port
+
+    async def serve_forever(self) -> None:
+        """Serve until cancelled."""
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await self.stop()
+
+    async def stop(self, drain: float | None = None) -> None:
+        """Accept no more, give open connections `drain` seconds to end, then end them."""
+        await self._server.stop(drain)
+
+    async def __aenter__(self) -> PeerServer:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop(0)
+
+
+class _Streams(asyncio.StreamReaderProtocol):
+    """Streams whose two directions end independently, and whose errors say what happened."""
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        handler: Handler | None = None,
+        explain: Callable[[BaseException], BaseException] | None = None,
+    ) -> None:
+        super().__init__(reader, handler)
+        self._explain = explain
+
+    def eof_received(self) -> bool:
+        super().eof_received()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        explained = self._explain(exc) if exc is not None and self._explain is not None else exc
+        super().connection_lost(explained if isinstance(explained, Exception) else exc)
+
+
+def _streams(handler: Handler) -> Callable[[Admitted], asyncio.Protocol]:
+    async def until_broken(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):  # a peer that leaves or is removed is no failure of the handler
+            await handler(reader, writer)
+
+    return lambda _: _Streams(asyncio.StreamReader(), until_broken)
