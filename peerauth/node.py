@@ -1,10 +1,7 @@
 """The library: a node from its home, and what a program wants of it.
 
-    node = Node.load("/etc/peerauth")
-    context = node.server_context()                       # an ssl.SSLContext for any library
-    server = await node.start_server(handler, "0.0.0.0", 8443)   # asyncio streams on the fast engine
-    reader, writer = await node.open_connection("db-1")
-    peer_of(writer).name                                  # who is on the other side
+`Node.load(home)`, then `server_context()` and `client_context(peer)` for libraries that take an `ssl.SSLContext`, or
+`start_server(handler, host, port)` and `open_connection(peer)` for asyncio streams on the fast engine.
 """
 
 from __future__ import annotations
@@ -15,7 +12,7 @@ import os
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from peerauth.address import Address
 from peerauth.errors import PeerAuthError
@@ -50,8 +47,8 @@ class Node:
     def load(cls, home: str | os.PathLike[str] = ".", passphrase: bytes | None = None) -> Node:
         """The node that lives in `home`.
 
-        Raises BadInput: `no-config`, `no-identity`, `passphrase-needed`, `passphrase-wrong`, `key-mismatch`, or what is wrong
-        with config.toml.
+        Raises BadInput: `no-config`, `no-identity`, `passphrase-needed`, `passphrase-wrong`, `key-mismatch`, or what is
+        wrong with config.toml.
         """
         config = load_config(Path(home).absolute())
         return cls(config, read_identity(config, passphrase), passphrase)
@@ -238,7 +235,7 @@ class PeerServer:
         """Accept no more, give open connections `drain` seconds to end, then end them."""
         await self._server.stop(drain)
 
-    async def __aenter__(self) -> PeerServer:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:

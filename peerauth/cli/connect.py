@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import sys
 from typing import Annotated
@@ -56,6 +55,8 @@ def connect(
         ui.warn(error.message if isinstance(error, PeerAuthError) else str(error), getattr(error, "hint", None))
 
     async def main() -> None:
+        import asyncio
+
         sockets = open_listeners(local)
         if not local.is_loopback:
             ui.warn(f"whoever can reach {local} now reaches {target.peer.name} as this node", "listen on 127.0.0.1 instead")

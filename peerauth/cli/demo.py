@@ -108,7 +108,7 @@ class _Stage:
         """Type a command and hold it to what the demo promises."""
         self.show(f"$ {line}")
         self.steps += 1
-        done = subprocess.run(  # noqa: S603 - our own program
+        done = subprocess.run(
             _argv(line),
             cwd=self._directory,
             env=self._environment,
@@ -130,7 +130,7 @@ class _Stage:
         self.show(f"$ {line} &")
         self.steps += 1
         extra = ["--json"] if " serve " in line else []
-        process = subprocess.Popen(  # noqa: S603
+        process = subprocess.Popen(
             [*_argv(line), *extra],
             cwd=self._directory,
             env=self._environment,

@@ -30,11 +30,14 @@ def get(
     method: Annotated[str | None, typer.Option("-X", "--request", metavar="METHOD", help="GET, or POST with -d.")] = None,
     header: Annotated[list[str] | None, typer.Option("-H", "--header", metavar="'Name: value'", help="Repeatable.")] = None,
     data: Annotated[str | None, typer.Option("-d", "--data", metavar="TEXT|@FILE|@-", help="A body to send.")] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write the body to a file.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", readable=False, help="Write the body to a file.")
+    ] = None,
     include: Annotated[bool, typer.Option("-i", "--include", help="Print the status and headers as well.")] = False,
     fail: Annotated[bool, typer.Option("-f", "--fail", help="Exit with 1 when the status is 400 or more.")] = False,
     max_wait: Annotated[
-        float | None, typer.Option("--max-wait", metavar="SECONDS", help="How long to wait for each piece of an answer.", min=0.1)
+        float | None,
+        typer.Option("--max-wait", metavar="SECONDS", help="How long to wait for each piece of an answer.", min=0.1),
     ] = None,
     passphrase_file: PassphraseFileOption = None,
 ) -> None:
@@ -53,7 +56,9 @@ def get(
     asked = parse_url(url, dialer.peers(), peer)
     with request(dialer, asked, method, headers, body, timeout=max_wait) as (response, connection):
         session = connection.session
-        ui.detail(f"{asked.target.peer.name} at {asked.target.address}: {session.version}, {session.group}, {session.cipher}")
+        ui.detail(
+            f"{asked.target.peer.name} at {asked.target.address}: {session.version}, {session.group}, {session.cipher}"
+        )
         if include and not ui.json:
             _print_head(response)
         if output is not None:
@@ -65,7 +70,9 @@ def get(
                 sys.stdout.buffer.write(piece)
             sys.stdout.buffer.flush()
     if fail and response.status >= 400:
-        raise PeerAuthError("http-status", f"{asked.target.peer.name} answered {response.status} {printable(response.reason or '')}")
+        raise PeerAuthError(
+            "http-status", f"{asked.target.peer.name} answered {response.status} {printable(response.reason or '')}"
+        )
 
 
 def _headers(lines: list[str]) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -41,6 +40,8 @@ def make_dialer(ui: Ui, passphrase_file: Path | None, alpn: tuple[bytes, ...] = 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run on the fastest event loop that there is for this system."""
     if sys.platform == "win32":
+        import asyncio
+
         return asyncio.run(main)
     import uvloop
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import sys
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -53,9 +51,7 @@ def serve(
     async def main() -> None:
         from peerauth.server.server import Server
 
-        server = Server(
-            identity, directory, lambda event: _say(ui, event), limits=config.limits, min_tls=config.min_tls
-        )
+        server = Server(identity, directory, lambda event: _say(ui, event), limits=config.limits, min_tls=config.min_tls)
         try:
             for service in services:
                 for address in server.add_service(service):
@@ -119,6 +115,8 @@ def _say(ui: Ui, event: Event) -> None:
 
 async def _until_told(ui: Ui, server: Server) -> None:
     """Serve until a signal: SIGTERM lets connections finish for a while, SIGINT or a second signal does not."""
+    import asyncio
+
     loop = asyncio.get_running_loop()
     told: asyncio.Queue[signal.Signals] = asyncio.Queue()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -10,16 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from OpenSSL import SSL
-
 from peerauth.address import Address
 from peerauth.client.target import Target
 from peerauth.errors import ConnectFailed, PeerAuthError, TrustRefused
 from peerauth.tls.blocking import BlockingTls
-from peerauth.tls.context import MinimumVersion, client_context
+from peerauth.tls.context import Context, MinimumVersion, client_context
 from peerauth.tls.session import Judge, NotAdmitted, Session, Wait
 from peerauth.tls.transport import TlsTransport
-from peerauth.trust.decision import Admitted, decide
+from peerauth.trust.decision import Admitted, Code, Refused, decide
 from peerauth.trust.explain import refused_server
 from peerauth.trust.fingerprint import Fingerprint
 from peerauth.trust.identity import Identity
@@ -35,7 +33,7 @@ class Dialer:
     identity: Identity
     name: str
     peers: Callable[[], PeerSet]
-    context: SSL.Context
+    context: Context
 
     @classmethod
     def of(
@@ -121,7 +119,8 @@ class Dialer:
             )
         if isinstance(error, PeerAuthError):
             kind = type(error)
-            return kind(error.code, f"{where}: {error.message}", error.hint) if str(where) not in error.message else error
+            known = str(where) in error.message
+            return error if known else kind(error.code, f"{where}: {error.message}", error.hint)
         return unreachable(error, where) if isinstance(error, OSError | UnicodeError) else error
 
 
@@ -130,7 +129,6 @@ def anonymous_certificate(address: Address, timeout: float = TIMEOUT) -> bytes:
 
     Raises ConnectFailed.
     """
-    from peerauth.trust.decision import Code, Refused
 
     def note(der: bytes | None) -> Refused:
         return Refused(Code.UNKNOWN, Fingerprint.of(der) if der else None, None, "only looking")
@@ -156,7 +154,9 @@ def anonymous_certificate(address: Address, timeout: float = TIMEOUT) -> bytes:
 def unreachable(error: OSError | UnicodeError, where: Address) -> ConnectFailed:
     """A failure to connect, in words."""
     if isinstance(error, socket.gaierror | UnicodeError):
-        return ConnectFailed("no-such-host", f"the host name {where.host} is not known", "check the name, or use an IP address")
+        return ConnectFailed(
+            "no-such-host", f"the host name {where.host} is not known", "check the name, or use an IP address"
+        )
     if isinstance(error, TimeoutError):
         return ConnectFailed("timeout", f"{where} does not answer", "is a firewall in between, or is it the wrong address?")
     if isinstance(error, ConnectionRefusedError) or error.errno == errno.ENOENT:
@@ -218,9 +218,7 @@ def _tune(sock: socket.socket) -> None:
 
 async def _ready(loop: asyncio.AbstractEventLoop, sock: socket.socket, wait: Wait) -> None:
     ready: asyncio.Future[None] = loop.create_future()
-    add, remove = (
-        (loop.add_reader, loop.remove_reader) if wait is Wait.READABLE else (loop.add_writer, loop.remove_writer)
-    )
+    add, remove = (loop.add_reader, loop.remove_reader) if wait is Wait.READABLE else (loop.add_writer, loop.remove_writer)
 
     def now_ready() -> None:
         if not ready.done():

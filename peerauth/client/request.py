@@ -40,7 +40,8 @@ def parse_url(text: str, peers: PeerSet, meant: str | None = None) -> Url:
     except ValueError as error:
         raise BadInput("bad-url", f"'{printable(text)}' is not a URL") from error
     if parts.scheme != "https":
-        raise BadInput("bad-url", "only https is spoken here", f"for instance: https://{parts.hostname or 'NAME'}{parts.path}")
+        hint = f"for instance: https://{parts.hostname or 'NAME'}{parts.path}"
+        raise BadInput("bad-url", "only https is spoken here", hint)
     if not parts.hostname or parts.username is not None or not text.isascii() or any(c <= " " for c in text):
         raise BadInput("bad-url", f"'{printable(text)}' is not a URL that can be asked for", "write https://HOST:PORT/PATH")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
@@ -66,7 +67,7 @@ def request(
     made: list[BlockingTls] = []
 
     class Pinned(HTTPConnection):
-        def _new_conn(self) -> Any:
+        def _new_conn(self) -> Any:  # noqa: ANN401 - urllib3 wants a socket, and this does what it asks of one
             connection = dialer.connect_blocking(url.target)
             connection.settimeout(timeout)
             made.append(connection)

@@ -70,7 +70,11 @@ def _address_of(peer: Peer, text: str, default_port: int | None) -> Address:
     port = text.removeprefix(peer.name).removeprefix(":")
     if peer.address is not None:
         noted = parse_address(peer.address, default_port=DEFAULT_PORT)
-        return parse_address(f"{'[' + noted.host + ']' if ':' in noted.host else noted.host}:{port}") if port and noted.path is None else noted
+        return (
+            parse_address(f"{'[' + noted.host + ']' if ':' in noted.host else noted.host}:{port}")
+            if port and noted.path is None
+            else noted
+        )
     if port:
         return parse_address(text)
     if default_port is not None:

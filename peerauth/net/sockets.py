@@ -28,7 +28,9 @@ def open_listeners(address: Address) -> list[socket.socket]:
     try:
         found = socket.getaddrinfo(address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
-        raise PeerAuthError("cannot-listen", f"{address.host} is no address of this machine", "try 0.0.0.0 or 127.0.0.1") from error
+        raise PeerAuthError(
+            "cannot-listen", f"{address.host} is no address of this machine", "try 0.0.0.0 or 127.0.0.1"
+        ) from error
     sockets: list[socket.socket] = []
     port = address.port
     try:
@@ -111,7 +113,7 @@ def bound_address(sock: socket.socket) -> Address:
 def allow_many_files() -> None:
     """Raise this process's limit of open files to what the system grants it."""
     with contextlib.suppress(ImportError, OSError, ValueError):
-        import resource
+        import resource  # noqa: PLC0415 - Windows has none
 
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -22,7 +22,7 @@ class Side(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
-        self._ended = False  # this side said goodbye
+        self.ended = False  # this side said goodbye
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
@@ -45,12 +45,12 @@ class Side(asyncio.Protocol):
             self.other.transport.resume_reading()
 
     def eof_received(self) -> bool:
-        self._ended = True
+        self.ended = True
         other = self.other.transport
         if other is not None and not other.is_closing():
             if other.can_write_eof():
                 other.write_eof()
-            if self.other._ended:
+            if self.other.ended:
                 other.close()
                 return False
         return True
@@ -94,7 +94,7 @@ class Front(Side):
     def eof_received(self) -> bool:
         if self._joined:
             return super().eof_received()
-        self._ended = True
+        self.ended = True
         return True
 
     def _dialled(self, task: asyncio.Task[None]) -> None:
@@ -109,7 +109,7 @@ class Front(Side):
             for data in self._early:
                 super().data_received(data)
             self._early.clear()
-            if self._ended:
+            if self.ended:
                 super().eof_received()
             self.transport.resume_reading()
 

@@ -1,7 +1,7 @@
 """Those who have connected and are not admitted yet: bounded in number, time and memory, whoever they are.
 
-A socket that says nothing costs no TLS state. When there are too many, the source that has most loses its oldest, so that one
-source's idle sockets never push out another's.
+A socket that says nothing costs no TLS state. When there are too many, the source that has most loses its oldest, so that
+one source's idle sockets never push out another's.
 """
 
 from __future__ import annotations
@@ -17,7 +17,19 @@ from peerauth.trust.decision import Address, Admitted
 class Arrival:
     """One connection on its way through the handshake."""
 
-    __slots__ = ("_at_work", "_hall", "_loop", "_timer", "_watched", "finished", "remote", "session", "shown", "sock", "source")
+    __slots__ = (
+        "_at_work",
+        "_hall",
+        "_loop",
+        "_timer",
+        "_watched",
+        "finished",
+        "remote",
+        "session",
+        "shown",
+        "sock",
+        "source",
+    )
 
     def __init__(self, hall: Arrivals, sock: socket.socket, remote: Address | None, shown: str) -> None:
         self._hall = hall
@@ -89,7 +101,9 @@ class Arrival:
 
     def _too_slow(self) -> None:
         began = self.session is not None
-        self._end(TimeoutError(f"it did not finish the handshake in {self._hall.timeout:g} s" if began else "it said nothing"))
+        self._end(
+            TimeoutError(f"it did not finish the handshake in {self._hall.timeout:g} s" if began else "it said nothing")
+        )
 
     def _dropped(self) -> None:
         self._at_work = False

@@ -1,7 +1,7 @@
 """What a server says about itself, as data: who came, who was refused and why, what changed.
 
-Strangers can knock as often as they like; they cannot fill a disk. Refusals are reported up to a rate, and what was left out is
-counted and said later.
+Strangers can knock as often as they like; they cannot fill a disk. Refusals are reported up to a rate, and what was left out
+is counted and said later.
 """
 
 from __future__ import annotations

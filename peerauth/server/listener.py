@@ -9,8 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from OpenSSL import SSL
-
 from peerauth.errors import PeerAuthError
 from peerauth.net.sockets import remote_of
 from peerauth.server.arrivals import Arrival, Arrivals
@@ -18,6 +16,7 @@ from peerauth.server.audit import Audit, Event
 from peerauth.server.crew import Crew
 from peerauth.server.live import Connection, LiveConnections
 from peerauth.store.config import Limits
+from peerauth.tls.context import Context
 from peerauth.tls.linger import linger
 from peerauth.tls.session import NotAdmitted, Session
 from peerauth.tls.transport import TlsTransport
@@ -50,7 +49,7 @@ class Listener:
         shared: Shared,
         sockets: list[socket.socket],
         policy: Policy,
-        context: Callable[[], SSL.Context],
+        context: Callable[[], Context],
         handler: Callable[[Admitted], asyncio.Protocol],
     ) -> None:
         self._shared = shared
@@ -116,14 +115,16 @@ class Listener:
                     live = self._shared.live.count(decision.peer.name)
                     return decide(der, peers, self._policy, remote, now=now, live=live)
                 if len(self._shared.live) >= self._shared.limits.max_connections:
-                    return Refused(Code.TOO_MANY, decision.fingerprint, decision.peer, "this node has no room for more connections")
+                    return Refused(
+                        Code.TOO_MANY, decision.fingerprint, decision.peer, "this node has no room for more connections"
+                    )
             return decision
 
         return Session(self._context(), arrival.sock, judge, server=True)
 
     def _admitted(self, arrival: Arrival, session: Session, admitted: Admitted) -> None:
         shared = self._shared
-        transport = TlsTransport(shared.loop, arrival.sock, session, admitted, self._handler(admitted), self._lost)
+        transport = TlsTransport(shared.loop, arrival.sock, session, admitted, self._handler(admitted), on_lost=self._lost)
         shared.live.add(Connection(transport, self._policy, arrival.remote, arrival.shown))
         shared.audit.report(
             Event(
@@ -158,5 +159,14 @@ class Listener:
         else:
             code, message = "closed", "it left during the handshake" if isinstance(error, ConnectionError) else str(error)
         self._shared.audit.refused(
-            Event("refused", f"{message}, from {arrival.shown}", hint, self._policy.service, arrival.shown, peer, fingerprint, code)
+            Event(
+                "refused",
+                f"{message}, from {arrival.shown}",
+                hint,
+                self._policy.service,
+                arrival.shown,
+                peer,
+                fingerprint,
+                code,
+            )
         )

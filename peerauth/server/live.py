@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,9 +29,15 @@ class LiveConnections:
     def __init__(self) -> None:
         self._by_peer: dict[str, dict[TlsTransport, Connection]] = {}
         self._total = 0
+        self._none = asyncio.Event()
+        self._none.set()
 
     def __len__(self) -> int:
         return self._total
+
+    async def none_left(self) -> None:
+        """Return when the last connection has ended."""
+        await self._none.wait()
 
     def count(self, name: str) -> int:
         """How many connections this peer has."""
@@ -40,6 +47,7 @@ class LiveConnections:
         """Note a connection under its peer."""
         self._by_peer.setdefault(connection.transport.peer.name, {})[connection.transport] = connection
         self._total += 1
+        self._none.clear()
 
     def discard(self, transport: TlsTransport) -> None:
         """Forget a connection that has ended."""
@@ -47,6 +55,8 @@ class LiveConnections:
         connections = self._by_peer.get(name, {})
         if connections.pop(transport, None) is not None:
             self._total -= 1
+            if not self._total:
+                self._none.set()
             if not connections:
                 self._by_peer.pop(name, None)
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-
-from OpenSSL import SSL
 
 from peerauth.address import Address
 from peerauth.net.sockets import allow_many_files, bound_address, open_listeners
@@ -21,7 +20,7 @@ from peerauth.server.relay import relay_handler
 from peerauth.store.config import Limits, Service
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.store.watch import Change, watch
-from peerauth.tls.context import HTTP_1_1, MinimumVersion, server_context
+from peerauth.tls.context import HTTP_1_1, Context, MinimumVersion, server_context
 from peerauth.tls.linger import close_all as close_lingering
 from peerauth.trust.decision import Admitted, Code, Refused
 from peerauth.trust.identity import Identity
@@ -54,7 +53,7 @@ class Server:
         self._audit = Audit(sink, time.monotonic)
         self._problems = peers.problems
         self._listeners: list[Listener] = []
-        self._contexts: dict[tuple[bytes, ...], SSL.Context] = {}
+        self._contexts: dict[tuple[bytes, ...], Context] = {}
         self._crew = Crew(max(2, min(4, os.cpu_count() or 2)), _HANDSHAKES_PER_SOURCE)
         self._shared = Shared(
             asyncio.get_running_loop(), lambda: peers.current, self.live, self._crew, self._audit, self.limits
@@ -70,20 +69,20 @@ class Server:
         def failed(error: OSError) -> None:
             reason = "no answer in time" if isinstance(error, TimeoutError) else (error.strerror or str(error))
             text = f"the target {target} cannot be reached: {reason}"
-            self._audit.refused(Event("target-down", text, "is the program behind it running?", service.name, code="target-down"))
+            self._audit.refused(
+                Event("target-down", text, "is the program behind it running?", service.name, code="target-down")
+            )
 
         return self.listen(service.listen, relay_handler(target, failed), service.policy)
 
-    def listen(
-        self, address: Address, handler: Handler, policy: Policy, alpn: tuple[bytes, ...] = ()
-    ) -> list[Address]:
+    def listen(self, address: Address, handler: Handler, policy: Policy, alpn: tuple[bytes, ...] = ()) -> list[Address]:
         """Serve admitted peers at `address` with protocols that `handler` makes; returns the bound addresses."""
         listener = Listener(self._shared, open_listeners(address), policy, lambda: self._context(alpn), handler)
         self._listeners.append(listener)
         listener.start()
         return [bound_address(sock) for sock in listener.sockets]
 
-    def _context(self, alpn: tuple[bytes, ...]) -> SSL.Context:
+    def _context(self, alpn: tuple[bytes, ...]) -> Context:
         context = self._contexts.get(alpn)
         if context is None:
             context = self._contexts[alpn] = server_context(self._identity, min_tls=self._min_tls, alpn=alpn)
@@ -98,7 +97,9 @@ class Server:
             self.live.review(names, change.after, datetime.now(UTC), self._ended)
         for verb, names in (("added", change.added), ("removed", change.removed), ("changed", change.changed)):
             for name in names[:20]:
-                self._audit.report(Event(f"peer-{verb}", f"{name} was {verb}; {len(change.after)} peers are admitted", peer=name))
+                self._audit.report(
+                    Event(f"peer-{verb}", f"{name} was {verb}; {len(change.after)} peers are admitted", peer=name)
+                )
             if len(names) > 20:
                 self._audit.report(Event(f"peer-{verb}", f"{len(names) - 20} more peers were {verb}"))
         fresh = [problem for problem in change.problems if problem not in self._problems]
@@ -111,7 +112,16 @@ class Server:
         reason = "it is not pinned any more" if refused.code is Code.UNKNOWN else refused.reason
         text = f"the connection of {peer} from {connection.shown} was ended: {reason}"
         self._audit.report(
-            Event("ended", text, None, connection.policy.service, connection.shown, peer, str(refused.fingerprint), str(refused.code))
+            Event(
+                "ended",
+                text,
+                None,
+                connection.policy.service,
+                connection.shown,
+                peer,
+                str(refused.fingerprint),
+                str(refused.code),
+            )
         )
 
     async def _tick(self) -> None:
@@ -127,10 +137,8 @@ class Server:
         """Accept no more; give open connections `drain` seconds (default: the configured limit) to end, then end them."""
         for listener in self._listeners:
             listener.stop()
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + (self.limits.drain if drain is None else drain)
-        while len(self.live) and loop.time() < deadline:
-            await asyncio.sleep(0.05)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.live.none_left(), self.limits.drain if drain is None else drain)
         for transport in self.live.transports():
             transport.abort()
         for task in self._tasks:

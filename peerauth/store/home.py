@@ -78,9 +78,7 @@ def check_free(home: Path, name: str, *, force: bool) -> None:
         )
 
 
-def create(  # noqa: PLR0913 - what a person decided about a new node
-    home: Path, name: str, identity: Identity, now: datetime, passphrase: bytes | None, *, force: bool
-) -> Created:
+def create(home: Path, name: str, identity: Identity, now: datetime, passphrase: bytes | None, *, force: bool) -> Created:
     """Write the identity, `config.toml` and `peers/` into `home`. What is there is kept unless `force`."""
     check_free(home, name, force=force)
     files.make_directory(home)

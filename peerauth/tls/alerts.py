@@ -69,7 +69,13 @@ def from_openssl(error: SSL.Error) -> Exception:
     match = _ALERT.search(reason)
     if match is not None:
         return from_alert(match[1])
-    if reason in ("http request", "wrong version number", "packet length too long", "https proxy request", "bad record type"):
+    if reason in (
+        "http request",
+        "wrong version number",
+        "packet length too long",
+        "https proxy request",
+        "bad record type",
+    ):
         return ConnectFailed("not-tls", "the other side does not speak TLS on this connection")
     if reason in ("unsupported protocol", "no protocols available", "version too low"):
         return ConnectFailed(

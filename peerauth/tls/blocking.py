@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import select
 import socket
@@ -122,10 +123,8 @@ class BlockingTls:
                 self._really_close()
 
     def _really_close(self) -> None:
-        try:
+        with contextlib.suppress(PeerAuthError, OSError):
             self.session.say_goodbye()
-        except (PeerAuthError, OSError):
-            pass
         self._sock.close()
 
 

@@ -1,7 +1,7 @@
 """The one door to pyOpenSSL contexts.
 
-Nothing is loaded into a certificate store and no list of CA names is sent: who is trusted is decided on the exact leaf by the
-session that the verify callback finds on the connection. Without a session there, or with one that cannot decide, the answer
+Nothing is loaded into a certificate store and no list of CA names is sent: who is trusted is decided on the exact leaf by
+the session that the verify callback finds on the connection. Without a session there, or with one that cannot decide, the answer
 is no.
 """
 
@@ -15,6 +15,7 @@ from OpenSSL import SSL, crypto
 from peerauth.trust.decision import Admitted, Code, Refused
 from peerauth.trust.identity import Identity
 
+Context = SSL.Context  # for those who carry one without knowing what it is
 MinimumVersion = Literal["1.2", "1.3"]
 HTTP_1_1 = (b"http/1.1",)
 
@@ -22,7 +23,7 @@ _TICKET_SECONDS = 7200
 _TLS12_SUITES = b"ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL"
 _MODE_RELEASE_BUFFERS = 0x10  # SSL_CTX_set_mode(3): an idle connection keeps no 34 KB of buffers
 
-# The errors by which OpenSSL itself notices what we refuse for; refusing at that moment makes it send the alert of that name.
+# The errors by which OpenSSL itself notices what we refuse for; refusing at that moment makes it send that alert.
 # X509_STORE_CTX_get_error(3).
 _SPEAKING_ERROR = {Code.EXPIRED: 10, Code.NOT_YET_VALID: 9, Code.WEAK_KEY: 66}
 

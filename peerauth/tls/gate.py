@@ -55,7 +55,7 @@ class PeerRefused(ssl.SSLCertVerificationError):
 class Gate:
     """The judge of one context's connections. `expected` is whom a client means; None on a server."""
 
-    def __init__(  # noqa: PLR0913 - what a context is made of
+    def __init__(
         self,
         context: ssl.SSLContext,
         peers: PeersSource,

@@ -1,5 +1,8 @@
-"""Closing so that the last words arrive (FACTS of real stacks: an alert or a response is lost when a socket with unread data is
-closed). The write side is shut, what still comes is read and thrown away, bounded in time, bytes and number of sockets."""
+"""Closing so that the last words arrive.
+
+An alert or an answer is lost when a socket with unread data is closed (RFC 1122 section 4.2.2.13: a reset is sent). So the
+write side is shut, and what still comes is read and thrown away, bounded in time, bytes and number of sockets.
+"""
 
 from __future__ import annotations
 

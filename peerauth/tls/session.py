@@ -34,7 +34,7 @@ class Wait(Enum):
     WRITABLE = 2
 
 
-class NotAdmitted(Exception):  # noqa: N818 - it is a decision carried out, not an error of the program
+class NotAdmitted(Exception):
     """The other side's certificate was refused by us."""
 
     def __init__(self, refused: Refused) -> None:

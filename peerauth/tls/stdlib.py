@@ -67,7 +67,7 @@ def _system_clock() -> datetime:
     return datetime.now(UTC)
 
 
-def server_context(  # noqa: PLR0913 - each is a fact of its own, and named
+def server_context(
     certfile: Path,
     keyfile: Path,
     *,
@@ -87,7 +87,7 @@ def server_context(  # noqa: PLR0913 - each is a fact of its own, and named
     return _guarded(context, Gate(context, peers, certificates, now, policy=policy))
 
 
-def client_context(  # noqa: PLR0913 - as above
+def client_context(
     certfile: Path,
     keyfile: Path,
     *,

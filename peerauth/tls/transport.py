@@ -35,6 +35,7 @@ class TlsTransport(asyncio.Transport):
         session: Session,
         admitted: Admitted,
         protocol: asyncio.Protocol,
+        *,
         on_lost: Callable[[TlsTransport], None] | None = None,
     ) -> None:
         super().__init__()
@@ -74,7 +75,7 @@ class TlsTransport(asyncio.Transport):
         """The TLS connection underneath."""
         return self._session
 
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
+    def get_extra_info(self, name: str, default: Any = None) -> Any:  # noqa: ANN401 - as in asyncio
         """`peer`, `certificate` (DER), `peername`, `sockname`, `socket`, `sslcontext` (true), `tls_version`, `cipher`."""
         if name == "peer":
             return self.admitted.peer
@@ -126,33 +127,36 @@ class TlsTransport(asyncio.Transport):
     def _on_readable(self) -> None:
         if not self._reading:
             return
-        read = self._session.read
+        data, end = self._gather()
+        if data:
+            self._protocol.data_received(data)
+        if self._read_blocked:
+            self._update_reader()
+            self._want_writable()
+        if isinstance(end, Exception):
+            self._fail(end)
+        elif end:
+            self._on_goodbye()
+
+    def _gather(self) -> tuple[bytes, Exception | bool]:
+        """Several records at once, for bulk; and whether the connection ended, or with what error."""
         pieces: list[bytes] = []
-        ended: Exception | None = None
-        finished = False
+        end: Exception | bool = False
         try:
             while len(pieces) < _RECORDS_AT_ONCE:
-                piece = read(RECORD)
+                piece = self._session.read(RECORD)
                 if isinstance(piece, Wait):
                     self._read_blocked = piece is Wait.WRITABLE
                     break
                 if not piece:
-                    finished = True
+                    end = True
                     break
                 pieces.append(piece)
                 if len(piece) < RECORD:  # a short record: most likely nothing is left; if it is, the loop will say so
                     break
         except Exception as error:  # noqa: BLE001 - every end of a connection is delivered to its protocol
-            ended = error
-        if pieces:
-            self._protocol.data_received(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-        if self._read_blocked:
-            self._update_reader()
-            self._want_writable()
-        if ended is not None:
-            self._fail(ended)
-        elif finished:
-            self._on_goodbye()
+            end = error
+        return (pieces[0] if len(pieces) == 1 else b"".join(pieces)), end
 
     def _on_goodbye(self) -> None:
         if self._lost or self._eof_received:

@@ -57,7 +57,7 @@ class Refused:
 Decision = Admitted | Refused
 
 
-def decide(  # noqa: PLR0911 - one return for each code reads best
+def decide(  # noqa: C901 - one question after the other, each with its answer
     presented: bytes | None,
     peers: PeerSet,
     policy: Policy = EVERY_PEER,

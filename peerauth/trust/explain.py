@@ -13,9 +13,9 @@ def refused_client(refused: Refused) -> tuple[str, str | None]:
     presented = f", who presents {refused.fingerprint}" if refused.fingerprint else ""
     name = refused.peer.name if refused.peer else "NAME"
     hints: dict[Code, str | None] = {
-        Code.UNKNOWN: f"if you know it, take its certificate and type: peerauth peer add FILE --expect {refused.fingerprint}",
+        Code.UNKNOWN: f"if you know it, take its certificate: peerauth peer add FILE --expect {refused.fingerprint}",
         Code.NO_CERTIFICATE: "the client must present its certificate (curl: --cert NAME.crt --key NAME.key)",
-        Code.EXPIRED: f"on its machine: peerauth keygen --force; then here: peerauth peer remove {name}, and add the new one",
+        Code.EXPIRED: f"on its machine: peerauth keygen --force; here: peerauth peer remove {name}, and add the new one",
         Code.NOT_YET_VALID: "compare the clocks of the two machines",
         Code.UNTIL_PASSED: f"to admit it longer, change 'until' in peers/{name}.toml",
         Code.NOT_FROM_HERE: f"its addresses are in 'from' in peers/{name}.toml",

@@ -20,6 +20,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from peerauth.errors import BadInput, printable
 from peerauth.trust.certificate import Certificate
+from peerauth.trust.reading import read_certificates
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 MAXIMUM_DAYS = 36_500
@@ -47,9 +48,7 @@ class Identity:
 
     def key_pem(self, passphrase: bytes | None = None) -> bytes:
         """The private key as PKCS8 PEM (RFC 5958), encrypted when there is a passphrase."""
-        encryption = (
-            serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
-        )
+        encryption = serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
         return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
 
     def pkcs12(self, name: str, password: bytes) -> bytes:
@@ -68,10 +67,9 @@ class Identity:
 def load_identity(key_pem: bytes, certificate_pem: bytes, passphrase: bytes | None = None) -> Identity:
     """Join a key and its certificate.
 
-    Raises BadInput: `passphrase-needed`, `passphrase-wrong`, `bad-key`, `key-mismatch`, or what reading the certificate raises.
+    Raises BadInput: `passphrase-needed`, `passphrase-wrong`, `bad-key`, `key-mismatch`, or what reading the
+    certificate raises.
     """
-    from peerauth.trust.reading import read_certificates
-
     certificate = read_certificates(certificate_pem)[0]
     try:
         key = serialization.load_pem_private_key(key_pem, passphrase)
@@ -104,9 +102,7 @@ def new_key(kind: KeyType) -> PrivateKey:
             return ed25519.Ed25519PrivateKey.generate()
 
 
-def self_signed(
-    key: PrivateKey, name: str, now: datetime, *, days: int = 365, names: tuple[str, ...] = ()
-) -> Identity:
+def self_signed(key: PrivateKey, name: str, now: datetime, *, days: int = 365, names: tuple[str, ...] = ()) -> Identity:
     """An identity over `key`, valid from a day before `now` for `days` days after it.
 
     `names` are further DNS names, IP addresses or URIs for the subjectAltName, which always has the node's name,

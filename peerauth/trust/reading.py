@@ -134,7 +134,11 @@ def _not_a_certificate(data: bytes) -> BadInput:
     if holds_private_key(data):
         return _private_key()
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return BadInput("not-a-certificate", "it is UTF-16 text", "save it as plain text (PowerShell: Set-Content -Encoding ascii)")
+        return BadInput(
+            "not-a-certificate", "it is UTF-16 text", "save it as plain text (PowerShell: Set-Content -Encoding ascii)"
+        )
     if data[:4] in (b"ssh-", b"ecds"):
-        return BadInput("not-a-certificate", "it is an SSH public key, not a certificate", "on that machine type: peerauth keygen")
+        return BadInput(
+            "not-a-certificate", "it is an SSH public key, not a certificate", "on that machine type: peerauth keygen"
+        )
     return BadInput("not-a-certificate", "there is no certificate in it", "PEM, DER and PKCS12 are understood")

@@ -17,6 +17,7 @@ LAYERS = {
     "trust": 2,
     "store": 3,
     "tls": 3,
+    "net": 4,
     "control": 4,
     "server": 5,
     "client": 5,
