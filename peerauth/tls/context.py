@@ -1,8 +1,8 @@
 """The one door to pyOpenSSL contexts.
 
 Nothing is loaded into a certificate store and no list of CA names is sent: who is trusted is decided on the exact leaf by
-the session that the verify callback finds on the connection. Without a session there, or with one that cannot decide, the answer
-is no.
+the session that the verify callback finds on the connection. Without a session there, or with one that cannot decide, the
+answer is no.
 """
 
 from __future__ import annotations
@@ -62,6 +62,9 @@ def _context(method: int, min_tls: MinimumVersion) -> SSL.Context:
     context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_CIPHER_SERVER_PREFERENCE)
     context.set_cipher_list(_TLS12_SUITES)
     context.set_mode(_MODE_RELEASE_BUFFERS)
+    store = context.get_cert_store()
+    assert store is not None
+    store.set_flags(crypto.X509StoreFlags.CRL_CHECK)
     return context
 
 

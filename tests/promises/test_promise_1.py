@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
 import sys
+import tempfile
 from datetime import timedelta
 from pathlib import Path
 
@@ -243,36 +243,36 @@ async def test_empty_or_missing_directory_admits_nobody(yard: Yard) -> None:
 
 UNREADABLE = """
 import os, sys
-if os.getuid() == 0:
-    os.setgroups([]); os.setgid(65534); os.setuid(65534)
 from pathlib import Path
 from peerauth.store.peerdir import PeerDirectory
+if os.getuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
 for path in sys.argv[1:]:
     directory = PeerDirectory(Path(path))
     print(sorted(peer.name for peer in directory.refresh()), [problem.code for problem in directory.problems])
 """
 
 
-def test_unreadable_directory_admits_nobody_and_an_unreadable_file_not_its_peer(tmp_path: Path) -> None:
+def test_unreadable_directory_admits_nobody_and_an_unreadable_file_not_its_peer() -> None:
     """Seen by another user, because nothing is unreadable to root."""
-    for name in ("open", "shut", "partly"):
-        yard = Yard(tmp_path / name)
-        yard.pin("alice")
-        yard.pin("bob")
-    (tmp_path / "shut").chmod(0o000)
-    (tmp_path / "partly" / "alice.crt").chmod(0o000)
-    for above in (tmp_path, *tmp_path.parents):
-        if above.stat().st_uid == os.getuid() and above != Path("/"):
-            above.chmod(above.stat().st_mode | 0o011)
-    paths = [tmp_path / name for name in ("open", "shut", "partly")]
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", UNREADABLE, *paths], capture_output=True, text=True, timeout=30, check=True
-        )
-    finally:
-        (tmp_path / "shut").chmod(0o755)
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place)
+        root.chmod(0o755)
+        for name in ("open", "shut", "partly"):
+            yard = Yard(root / name)
+            yard.pin("alice")
+            yard.pin("bob")
+        (root / "shut").chmod(0o000)
+        (root / "partly" / "alice.crt").chmod(0o000)
+        words = [sys.executable, "-c", UNREADABLE, *(root / name for name in ("open", "shut", "partly"))]
+        try:
+            done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+        finally:
+            (root / "shut").chmod(0o755)
     assert done.stdout.splitlines() == [
         "['alice', 'bob'] []",
         "[] ['no-directory']",
         "['bob'] ['unreadable']",
-    ]
+    ], done.stderr

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import ssl
 import sys
-from collections.abc import Callable
 
 import aiohttp
 import httpx
@@ -22,34 +21,46 @@ from tests.seeds.actors import PROGRAMS, Home, Pair, Result, Server, run
 from tests.seeds.conftest import Door, Start
 from tests.seeds.documents import Leaves
 
-LIBRARIES = ("requests", "httpx", "aiohttp", "urllib3")
-DOORS = ("serve", "listener", "connection")
 SENTENCE = "Hello, mutual TLS client!"
 
 
-@pytest.mark.parametrize("library", LIBRARIES)
-@pytest.mark.parametrize("kind", DOORS)
-def test_python_client_is_answered_when_it_is_pinned(
-    door: Door, node: Home, seed_004: Leaves, kind: str, library: str
+@pytest.mark.parametrize("kind", ["serve", "listener", "connection"])
+def test_python_clients_are_answered_when_pinned(
+    door: Door, node: Home, seed_004: Leaves, kind: str, subtests: pytest.Subtests
 ) -> None:
-    """The document's client gets `Success:` with the pinned certificate, `Failed:` with its twin from the same CA."""
+    """Each library gets `Success:` with the pinned certificate, `Failed:` with its twin from the same CA."""
     node.pin("client", seed_004.client.cert)
     server = door(kind, node)
 
-    def visit(pair: Pair) -> Result:
-        script = PROGRAMS / f"python_{library}.py"
-        return run(sys.executable, script, server.url(), node.pair.cert, pair.cert, pair.key, cwd=node.path)
+    for library in ("requests", "httpx", "aiohttp", "urllib3"):
+        with subtests.test(library=library):
+            admitted = visit(library, server, node, seed_004.client)
+            refused = visit(library, server, node, seed_004.other_client)
 
-    admitted, refused = visit(seed_004.client), visit(seed_004.other_client)
+            greeting = "Hello, client!" if kind == "serve" else SENTENCE
+            assert admitted.code == 0, admitted.out + admitted.err
+            assert admitted.out.startswith(f"Success: {greeting}")
+            assert refused.code == 1, refused.out
+            assert refused.out.startswith("Failed: ")
+            assert "Hello" not in refused.out
+            if kind == "serve":
+                assert "unknown_ca" in refused.out.lower().replace(" ", "_")
 
-    greeting = "Hello, client!" if kind == "serve" else SENTENCE
-    assert admitted.code == 0, admitted.out + admitted.err
-    assert admitted.out.startswith(f"Success: {greeting}")
-    assert refused.code == 1, refused.out
-    assert refused.out.startswith("Failed: ")
-    assert "Hello" not in refused.out
-    if kind == "serve":
-        assert "unknown_ca" in refused.out.lower().replace(" ", "_")
+
+@pytest.mark.parametrize("kind", ["listener", "connection"])
+def test_a_refused_client_does_not_end_the_drop_in_server(door: Door, node: Home, seed_004: Leaves, kind: str) -> None:
+    """A refusal is an error that http.server knows how to survive: the next pinned client is answered."""
+    node.add(seed_004.client.cert)
+    server = door(kind, node)
+
+    assert visit("urllib3", server, node, seed_004.other_client).out.startswith("Failed")
+    assert visit("urllib3", server, node, seed_004.client).out.startswith(f"Success: {SENTENCE}")
+
+
+def visit(library: str, server: Server, node: Home, pair: Pair) -> Result:
+    """Run the client that is written with this library."""
+    script = PROGRAMS / f"python_{library}.py"
+    return run(sys.executable, script, server.url(), node.pair.cert, pair.cert, pair.key, cwd=node.path)
 
 
 def by_requests(url: str, context: ssl.SSLContext) -> str:
@@ -83,53 +94,53 @@ def by_aiohttp(url: str, context: ssl.SSLContext) -> str:
     return asyncio.run(ask())
 
 
+def documents_server(start: Start, seed_004: Leaves, trusted: Home) -> Server:
+    """Run http.server in the standard library's context, which trusts one node."""
+    script = PROGRAMS / "python_plain_server.py"
+    return start(sys.executable, script, seed_004.server.cert, seed_004.server.key, trusted.pair.cert)
+
+
+ASKERS = (by_requests, by_httpx, by_urllib3, by_aiohttp)
 REFUSALS = (requests.ConnectionError, httpx.TransportError, urllib3.exceptions.HTTPError, aiohttp.ClientError, OSError)
 
 
-@pytest.mark.parametrize("ask", [by_requests, by_httpx, by_urllib3, by_aiohttp])
 @pytest.mark.parametrize("kind", ["serve", "connection"])
 def test_drop_in_client_context_reaches_the_named_peer_alone(
-    door: Door, node: Home, caller: Home, stranger: Home, kind: str, ask: Callable[[str, ssl.SSLContext], str]
+    door: Door, node: Home, caller: Home, stranger: Home, kind: str, subtests: pytest.Subtests
 ) -> None:
-    """`client_context("node")` reaches node; a server that answers with another pinned peer's certificate is refused."""
-    right, wrong = node, stranger
-    for home in (right, wrong):
+    """`client_context("node")` reaches node, and refuses a server that has another pinned peer's certificate."""
+    for home in (node, stranger):
         home.pin("caller", caller.pair.cert)
         caller.pin(home.name, home.pair.cert)
     context = peerauth.Node.load(caller.path).client_context("node")
+    right, wrong = door(kind, node), door(kind, stranger)
 
-    answer = ask(door(kind, right).url(), context)
-    with pytest.raises(REFUSALS):
-        ask(door(kind, wrong).url(), context)
+    for ask in ASKERS:
+        with subtests.test(library=ask.__name__):
+            assert ask(right.url(), context).startswith("Hello, caller!" if kind == "serve" else SENTENCE)
+            with pytest.raises(REFUSALS):
+                ask(wrong.url(), context)
 
-    assert answer.startswith("Hello, caller!" if kind == "serve" else SENTENCE)
 
-
-@pytest.mark.parametrize("ask", [by_requests, by_httpx, by_urllib3, by_aiohttp])
 def test_drop_in_client_context_is_admitted_by_the_documents_server(
-    start: Start, caller: Home, stranger: Home, seed_004: Leaves, ask: Callable[[str, ssl.SSLContext], str]
+    start: Start, caller: Home, stranger: Home, seed_004: Leaves, subtests: pytest.Subtests
 ) -> None:
-    """The plain server of the document, given our certificate to trust, says its sentence to us and to nobody else."""
-    server = start(
-        *(sys.executable, PROGRAMS / "python_plain_server.py"),
-        *(seed_004.server.cert, seed_004.server.key, caller.pair.cert),
-    )
-
-    def visit(home: Home) -> str:
+    """The document's own server, given our certificate to trust, says its sentence to us and to nobody else."""
+    server = documents_server(start, seed_004, caller)
+    for home in (caller, stranger):
         home.pin("server", seed_004.server.cert)
-        return ask(server.url(), peerauth.Node.load(home.path).client_context("server"))
+    pinned, unknown = (peerauth.Node.load(home.path).client_context("server") for home in (caller, stranger))
 
-    assert visit(caller) == SENTENCE
-    with pytest.raises(REFUSALS):
-        visit(stranger)
+    for ask in ASKERS:
+        with subtests.test(library=ask.__name__):
+            assert ask(server.url(), pinned) == SENTENCE
+            with pytest.raises(REFUSALS):
+                ask(server.url(), unknown)
 
 
 def test_get_is_admitted_by_the_documents_server(start: Start, caller: Home, stranger: Home, seed_004: Leaves) -> None:
     """`get` reaches the plain server of the document; the node that it does not trust is refused (3)."""
-    server = start(
-        *(sys.executable, PROGRAMS / "python_plain_server.py"),
-        *(seed_004.server.cert, seed_004.server.key, caller.pair.cert),
-    )
+    server = documents_server(start, seed_004, caller)
     for home in (caller, stranger):
         home.pin("server", seed_004.server.cert)
 
@@ -157,19 +168,3 @@ def test_get_is_admitted_by_a_server_in_the_drop_in_context(
     assert (admitted.code, admitted.out.strip()) == (0, SENTENCE), admitted.err
     assert refused.code in {1, 3}
     assert refused.out == ""
-
-
-@pytest.mark.parametrize("kind", ["listener", "connection"])
-def test_a_refused_client_does_not_end_the_drop_in_server(door: Door, node: Home, seed_004: Leaves, kind: str) -> None:
-    """A refusal is an ssl.SSLError, which http.server knows how to survive: the next pinned client is answered."""
-    node.add(seed_004.client.cert)
-    server = door(kind, node)
-
-    assert not requests_get(server, node, seed_004.other_client).out.startswith("Success")
-    assert requests_get(server, node, seed_004.client).out.startswith(f"Success: {SENTENCE}")
-
-
-def requests_get(server: Server, node: Home, pair: Pair) -> Result:
-    """Run the document's client."""
-    script = PROGRAMS / "python_requests.py"
-    return run(sys.executable, script, server.url(), node.pair.cert, pair.cert, pair.key, cwd=node.path)
