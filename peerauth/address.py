@@ -47,13 +47,13 @@ def parse_address(text: str, *, default_port: int | None = None, what: str = "ad
     """Read an address. Raises BadInput("bad-address") saying what was expected."""
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
-        if not path or "\0" in path or len(path.encode()) > 107:  # sockaddr_un, unix(7)
+        if not path or "\0" in path or len(path.encode(errors="surrogatepass")) > 107:  # sockaddr_un, unix(7)
             raise BadInput("bad-address", f"the {what} '{printable(text, 140)}' needs a path of 1 to 107 bytes after unix:")
         return Address(path=path)
     host, port = _split(text)
     if not port and default_port is not None and host:
         return Address(_check_host(host, text, what), default_port)
-    if not (port.isascii() and port.isdigit() and int(port[:6]) <= 65535):
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535):
         raise BadInput(
             "bad-address",
             f"the {what} '{printable(text, 80)}' is not HOST:PORT",

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from peerauth.address import Address
 from peerauth.client.target import Target
 from peerauth.errors import ConnectFailed, PeerAuthError, TrustRefused
+from peerauth.net.reach import reach, reach_blocking
 from peerauth.tls.blocking import BlockingTls
 from peerauth.tls.context import Context, MinimumVersion, client_context
 from peerauth.tls.session import Judge, NotAdmitted, Session, Wait
@@ -59,7 +60,7 @@ class Dialer:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(timeout):
-                sock = await _reach(loop, target.address)
+                sock = await reach(loop, target.address)
                 try:
                     session = Session(
                         self.context, sock, self._judge(target), server=False, server_name=target.address.server_name
@@ -165,55 +166,6 @@ def unreachable(error: OSError | UnicodeError, where: Address) -> ConnectFailed:
         return ConnectFailed("closed", f"{where} ended the connection before trust was settled")
     reason = os.strerror(error.errno) if error.errno else str(error)
     return ConnectFailed("unreachable", f"{where} cannot be reached: {reason}")
-
-
-async def _reach(loop: asyncio.AbstractEventLoop, address: Address) -> socket.socket:
-    if address.path is not None:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        sock.setblocking(False)
-        return await _connected(loop, sock, address.path)
-    last: OSError = ConnectionRefusedError(errno.ECONNREFUSED, "refused")
-    found = await loop.getaddrinfo(address.host or "localhost", address.port, type=socket.SOCK_STREAM)
-    for family, kind, protocol, _, where in found:
-        sock = socket.socket(family, kind, protocol)
-        sock.setblocking(False)
-        try:
-            return await _connected(loop, sock, where)
-        except OSError as error:
-            last = error
-    raise last
-
-
-async def _connected(loop: asyncio.AbstractEventLoop, sock: socket.socket, where: object) -> socket.socket:
-    try:
-        await loop.sock_connect(sock, where)  # type: ignore[arg-type]
-    except BaseException:
-        sock.close()
-        raise
-    _tune(sock)
-    return sock
-
-
-def reach_blocking(address: Address, timeout: float | None) -> socket.socket:
-    """A connected plain socket. Raises OSError."""
-    if address.path is not None:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        sock.settimeout(timeout)
-        try:
-            sock.connect(address.path)
-        except BaseException:
-            sock.close()
-            raise
-        return sock
-    sock = socket.create_connection((address.host or "localhost", address.port), timeout)
-    _tune(sock)
-    return sock
-
-
-def _tune(sock: socket.socket) -> None:
-    if sock.family != socket.AF_UNIX:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
 
 async def _ready(loop: asyncio.AbstractEventLoop, sock: socket.socket, wait: Wait) -> None:

@@ -1,8 +1,7 @@
-"""Opening listening sockets, and reaching plain ones."""
+"""Opening listening sockets."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import os
@@ -15,7 +14,6 @@ from peerauth.errors import PeerAuthError
 from peerauth.store import files
 
 BACKLOG = 1024
-CONNECT_TIMEOUT = 10.0  # seconds
 
 
 def open_listeners(address: Address) -> list[socket.socket]:
@@ -90,16 +88,6 @@ def _cannot_listen(address: Address, error: OSError) -> PeerAuthError:
     }.get(error.errno or 0)
     reason = os.strerror(error.errno) if error.errno else str(error)
     return PeerAuthError("cannot-listen", f"cannot listen on {address}: {reason}", hint)
-
-
-async def connect_plain(target: Address, protocol: asyncio.Protocol) -> None:
-    """Reach a TCP or Unix target in the clear. Raises OSError or TimeoutError."""
-    loop = asyncio.get_running_loop()
-    async with asyncio.timeout(CONNECT_TIMEOUT):
-        if target.path is not None:
-            await loop.create_unix_connection(lambda: protocol, target.path)
-        else:
-            await loop.create_connection(lambda: protocol, target.host or "127.0.0.1", target.port)
 
 
 def bound_address(sock: socket.socket) -> Address:

@@ -12,6 +12,8 @@ import socket
 import struct
 from collections.abc import Callable
 
+from peerauth.net.reach import tune
+
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER with a time of zero: close sends RST
 
 
@@ -27,9 +29,8 @@ class Side(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
         sock = transport.get_extra_info("socket")
-        if sock is not None and sock.family != socket.AF_UNIX:
-            with contextlib.suppress(OSError):
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sock is not None:
+            tune(sock)
 
     def data_received(self, data: bytes) -> None:
         other = self.other.transport
@@ -106,12 +107,12 @@ class Front(Side):
                 reset(self.other.transport)
         else:
             self._joined = True
+            self.transport.resume_reading()  # before writing: that may find that the far side wants a pause
             for data in self._early:
                 super().data_received(data)
             self._early.clear()
             if self.ended:
                 super().eof_received()
-            self.transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._dialling is not None:

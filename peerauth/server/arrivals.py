@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable
 
 from peerauth.tls.session import NotAdmitted, Session, Wait
-from peerauth.trust.decision import Address, Admitted
+from peerauth.trust.decision import Address, Admitted, Refused
 
 
 class Arrival:
@@ -73,7 +73,7 @@ class Arrival:
         """In a thread: one step of the handshake."""
         outcome: Wait | Exception
         try:
-            outcome = self.session.handshake() if self.session is not None else Wait.NOTHING
+            outcome = Wait.NOTHING if self.session is None or self.finished else self.session.handshake()
         except Exception as error:  # noqa: BLE001 - carried to the loop, which tells the kinds apart
             outcome = error
         try:
@@ -106,8 +106,15 @@ class Arrival:
         )
 
     def _dropped(self) -> None:
-        self._at_work = False
-        self._loop.call_soon(self._end, ConnectionAbortedError("too many handshakes from this address are waiting"))
+        self._loop.call_soon(self._worked, ConnectionAbortedError("too many handshakes from this address are waiting"))
+
+    def review(self) -> None:
+        """End the handshake of a peer that has shown its certificate and is not admitted any more (promise 2)."""
+        if self.session is None or not isinstance(self.session.decision, Admitted):
+            return
+        decision = self.session.judge(self.session.certificate)
+        if isinstance(decision, Refused):
+            self._end(NotAdmitted(decision))
 
     def push_out(self) -> None:
         """Make room for somebody else."""
@@ -118,9 +125,11 @@ class Arrival:
             return
         self._leave()
         self._hall.failed(self, error)
+        if self._at_work:
+            return  # a thread has it; it is closed when it comes back
         if isinstance(error, NotAdmitted):
             self._hall.linger(self.sock)
-        elif not self._at_work:
+        else:
             self.sock.close()
 
     def _leave(self) -> None:
@@ -162,11 +171,23 @@ class Arrivals:
     def enter(self, sock: socket.socket, remote: Address | None, shown: str) -> None:
         """Take in a fresh non-blocking socket."""
         if self._count >= self._limit:
-            fullest = max(self._by_source.values(), key=len)
-            next(iter(fullest)).push_out()
+            self.make_room()
         arrival = Arrival(self, sock, remote, shown)
         self._by_source.setdefault(arrival.source, {})[arrival] = None
         self._count += 1
+
+    def make_room(self) -> bool:
+        """Push out the oldest of the source that has most; False when there is nobody."""
+        if not self._by_source:
+            return False
+        next(iter(max(self._by_source.values(), key=len))).push_out()
+        return True
+
+    def review(self) -> None:
+        """Decide again about everyone who has shown a certificate."""
+        for of_source in list(self._by_source.values()):
+            for arrival in list(of_source):
+                arrival.review()
 
     def leave(self, arrival: Arrival) -> None:
         """Forget an arrival that is done."""

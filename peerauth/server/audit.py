@@ -6,12 +6,15 @@ is counted and said later.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 REFUSALS_AT_ONCE = 20
 REFUSALS_PER_SECOND = 2.0
+
+_log = logging.getLogger("peerauth")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +35,23 @@ class Event:
         return {key: value for key, value in asdict(self).items() if value is not None}
 
 
+def _quiet(sink: Callable[[Event], None]) -> Callable[[Event], None]:
+    """The same sink, whose own troubles (a closed pipe, a full disk) are nobody's who comes, goes or is removed."""
+
+    def tell(event: Event) -> None:
+        try:
+            sink(event)
+        except Exception:
+            _log.exception("an event could not be reported")
+
+    return tell
+
+
 class Audit:
     """Hands events to a sink; refusals through a token bucket on the clock `now` (seconds, monotonic)."""
 
     def __init__(self, sink: Callable[[Event], None], now: Callable[[], float]) -> None:
-        self._sink = sink
+        self._sink = _quiet(sink)
         self._now = now
         self._tokens = float(REFUSALS_AT_ONCE)
         self._last = now()

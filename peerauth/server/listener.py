@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from peerauth.errors import PeerAuthError
+from peerauth.net.reach import tune
 from peerauth.net.sockets import remote_of
 from peerauth.server.arrivals import Arrival, Arrivals
 from peerauth.server.audit import Audit, Event
@@ -73,6 +73,10 @@ class Listener:
         for sock in self.sockets:
             self._shared.loop.add_reader(sock.fileno(), self._accept, sock)
 
+    def review(self) -> None:
+        """Decide again about those in the handshake."""
+        self._arrivals.review()
+
     def stop(self) -> None:
         """Accept no more, and send away those who are not admitted yet."""
         for sock in self.sockets:
@@ -87,15 +91,14 @@ class Listener:
                 sock, where = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
-            except OSError:  # no descriptors left: rest a little instead of spinning
+            except OSError:  # no descriptors left: the fullest source gives one up, or we rest instead of spinning
+                if self._arrivals.make_room():
+                    continue
                 self._shared.loop.remove_reader(listening.fileno())
                 self._shared.loop.call_later(_REST, self._accept_again, listening)
                 return
             sock.setblocking(False)
-            if sock.family != socket.AF_UNIX:
-                with contextlib.suppress(OSError):
-                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            tune(sock)
             remote, shown = remote_of(where)
             self._arrivals.enter(sock, remote, shown)
 

@@ -88,6 +88,10 @@ class LiveConnections:
                 passed.append(name)
         return passed
 
+    def names(self) -> list[str]:
+        """The peers that have connections."""
+        return list(self._by_peer)
+
     def transports(self) -> list[TlsTransport]:
         """Every connection."""
         return [transport for connections in self._by_peer.values() for transport in connections]

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from peerauth.address import Address
-from peerauth.net.sockets import connect_plain
+from peerauth.net.reach import connect_plain
 from peerauth.net.splice import Front, Side
 
 

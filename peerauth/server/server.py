@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from peerauth.address import Address
+from peerauth.errors import printable
 from peerauth.net.sockets import allow_many_files, bound_address, open_listeners
 from peerauth.server.audit import Audit, Event
 from peerauth.server.crew import Crew
@@ -58,7 +59,7 @@ class Server:
         self._shared = Shared(
             asyncio.get_running_loop(), lambda: peers.current, self.live, self._crew, self._audit, self.limits
         )
-        self._tasks = [asyncio.create_task(watch(peers, self._on_change)), asyncio.create_task(self._tick())]
+        self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._tick())]
 
     def add_service(self, service: Service) -> list[Address]:
         """Open a configured service and return where it listens. Raises PeerAuthError("cannot-listen")."""
@@ -88,6 +89,17 @@ class Server:
             context = self._contexts[alpn] = server_context(self._identity, min_tls=self._min_tls, alpn=alpn)
         return context
 
+    async def _follow(self) -> None:
+        """Watch over the peers; a watch that fails is reported, everyone is decided about again, and it begins anew."""
+        while True:
+            try:
+                await watch(self.peers, self._on_change)
+            except Exception as error:  # noqa: BLE001 - a server that no longer hears of removals must not just go on
+                text = f"following the peers failed and begins anew: {printable(str(error))}"
+                self._audit.report(Event("problem", text, code="not-followed"))
+                self.live.review(self.live.names(), self.peers.current, datetime.now(UTC), self._ended)
+                await asyncio.sleep(_TICK)
+
     def _on_change(self, change: Change) -> None:
         if change.before.narrowed_by(change.after):
             # Fresh contexts have fresh ticket keys: whoever was removed gets a full handshake and hears why it fails. That
@@ -95,6 +107,8 @@ class Server:
             self._contexts.clear()
             names = [*change.removed, *change.changed]
             self.live.review(names, change.after, datetime.now(UTC), self._ended)
+            for listener in self._listeners:
+                listener.review()
         for verb, names in (("added", change.added), ("removed", change.removed), ("changed", change.changed)):
             for name in names[:20]:
                 self._audit.report(

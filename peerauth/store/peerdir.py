@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 import os
 import threading
 import time
@@ -26,6 +27,7 @@ from peerauth.trust.reading import leaves, read_certificates
 
 CERTIFICATE_SUFFIXES = (".crt", ".pem", ".cer", ".der")
 MAXIMUM_BYTES = 256 << 10
+_OUR_TROUBLE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # says nothing about the directory
 _RACY = 0.1  # seconds: a file written this shortly before it was read may change again within one clock tick
 
 
@@ -93,6 +95,9 @@ class PeerDirectory:
                 entries = [entry for entry in os.scandir(self.path) if _is_ours(entry.name)]
             except OSError as error:
                 reason = os.strerror(error.errno) if error.errno else str(error)
+                if error.errno in _OUR_TROUBLE:
+                    text = f"{files.shown(self.path)} cannot be read now ({reason}): changes wait"
+                    return replace(self._snapshot, problems=(Problem(self.path, "cannot-look", text),))
                 text = f"{files.shown(self.path)} cannot be read ({reason}): nobody is admitted"
                 return Snapshot(problems=(Problem(self.path, "no-directory", text),))
             looked = dict(self._looked_at(entries))

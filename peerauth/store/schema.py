@@ -105,7 +105,10 @@ class Table:
                 return parse_moment(value)
             except ValueError:
                 raise self.error(key, "must be a date such as 2027-01-31") from None
-        return None if value is None else _moment(value)
+        try:
+            return None if value is None else _moment(value)
+        except OverflowError:
+            raise self.error(key, "is before the year 1 or after the year 9999") from None
 
     def table(self, key: str) -> Table:
         """A table; an empty one when it is not there."""
@@ -127,6 +130,8 @@ class Table:
 def _moment(value: date | datetime) -> datetime:
     if isinstance(value, datetime):
         return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+    if value == date.max:
+        return datetime.max.replace(tzinfo=UTC)
     return datetime.combine(value, time(), UTC) + timedelta(days=1)
 
 

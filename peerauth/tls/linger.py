@@ -24,6 +24,8 @@ def linger(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
     except OSError:
         sock.close()
         return
+    for left in [other for other in _lingering if other.is_stranded]:
+        left.finish()
     if len(_lingering) >= SOCKETS:
         sock.close()
         return
@@ -44,6 +46,11 @@ class _Lingering:
         self._timer = loop.call_later(SECONDS, self.finish)
         loop.add_reader(sock.fileno(), self._drain)
 
+    @property
+    def is_stranded(self) -> bool:
+        """Whether its loop has ended before it."""
+        return self._loop.is_closed()
+
     def _drain(self) -> None:
         try:
             read = len(self._sock.recv(65536))
@@ -57,7 +64,8 @@ class _Lingering:
 
     def finish(self) -> None:
         if self._sock.fileno() >= 0:
-            self._timer.cancel()
-            self._loop.remove_reader(self._sock.fileno())
+            if not self._loop.is_closed():
+                self._timer.cancel()
+                self._loop.remove_reader(self._sock.fileno())
             self._sock.close()
         _lingering.discard(self)

@@ -40,7 +40,7 @@ class Fingerprint:
 
         Raises BadInput("bad-fingerprint") for anything else; a shortened fingerprint is never enough.
         """
-        body = _PREFIX.sub("", text[:200]).strip()
+        body = _PREFIX.sub("", text).strip() if len(text) <= 200 else ""
         hexadecimal = _HEX_SEPARATORS.sub("", body)
         if _HEX.fullmatch(hexadecimal):
             return cls(bytes.fromhex(hexadecimal))

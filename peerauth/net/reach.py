@@ -1,0 +1,74 @@
+"""Reaching an address in the clear, in asyncio and blocking."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+
+from peerauth.address import Address
+
+CONNECT_TIMEOUT = 10.0  # seconds
+
+
+async def reach(loop: asyncio.AbstractEventLoop, address: Address) -> socket.socket:
+    """A connected non-blocking socket. Raises OSError."""
+    if address.path is not None:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        return await _connected(loop, sock, address.path)
+    last: OSError = ConnectionRefusedError(errno.ECONNREFUSED, "refused")
+    found = await loop.getaddrinfo(address.host or "localhost", address.port, type=socket.SOCK_STREAM)
+    for family, kind, protocol, _, where in found:
+        sock = socket.socket(family, kind, protocol)
+        sock.setblocking(False)
+        try:
+            return await _connected(loop, sock, where)
+        except OSError as error:
+            last = error
+    raise last
+
+
+async def _connected(loop: asyncio.AbstractEventLoop, sock: socket.socket, where: object) -> socket.socket:
+    try:
+        await loop.sock_connect(sock, where)  # type: ignore[arg-type]
+    except BaseException:
+        sock.close()
+        raise
+    tune(sock)
+    return sock
+
+
+def reach_blocking(address: Address, timeout: float | None) -> socket.socket:
+    """A connected plain socket. Raises OSError."""
+    if address.path is not None:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.settimeout(timeout)
+        try:
+            sock.connect(address.path)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+    sock = socket.create_connection((address.host or "localhost", address.port), timeout)
+    tune(sock)
+    return sock
+
+
+def tune(sock: socket.socket) -> None:
+    """What every TCP connection of ours gets: no delay for small writes, and an end when the other machine is gone."""
+    if sock.family != socket.AF_UNIX:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+
+async def connect_plain(target: Address, protocol: asyncio.Protocol) -> None:
+    """Reach a TCP or Unix target in the clear. Raises OSError or TimeoutError."""
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(CONNECT_TIMEOUT):
+        if target.path is not None:
+            await loop.create_unix_connection(lambda: protocol, target.path)
+        else:
+            await loop.create_connection(lambda: protocol, target.host or "127.0.0.1", target.port)
