@@ -99,7 +99,8 @@ def _body(data: str | None) -> bytes | None:
 
 
 def _print_head(response: BaseHTTPResponse) -> None:
-    lines = [f"HTTP/1.1 {response.status} {response.reason or ''}", *(f"{n}: {v}" for n, v in response.headers.items())]
+    version = "1.0" if response.version == 10 else "1.1"
+    lines = [f"HTTP/{version} {response.status} {response.reason or ''}", *(f"{n}: {v}" for n, v in response.headers.items())]
     sys.stdout.write("".join(printable(line, 8192) + "\n" for line in lines) + "\n")
     sys.stdout.flush()
 

@@ -47,6 +47,7 @@ def serve(
     config, identity = load_node(ui, passphrase_file)
     services = _services(config, listen or [], target, allow)
     directory = load_peers(ui, config.peers)
+    _warn_of_strangers(ui, services, directory)
 
     async def main() -> None:
         from peerauth.server.server import Server
@@ -83,8 +84,16 @@ def _services(config: Config, listen: list[str], target: str | None, allow: list
     return tuple(Service(name, address, where, policy) for address in addresses)
 
 
+def _warn_of_strangers(ui: Ui, services: tuple[Service, ...], directory: PeerDirectory) -> None:
+    """Say who is allowed and not pinned: it may be a slip of the pen, or somebody who is still to come."""
+    pinned = set(directory.current.peers)
+    named = [(service.name, name) for service in services for name in sorted((service.policy.names or set()) - pinned)]
+    for service, name in dict.fromkeys(named):
+        ui.warn(f"the service '{service}' is for {name}, who is not pinned", f"peerauth peer add FILE --name {name}")
+
+
 def _announce(ui: Ui, config: Config, service: Service, address: Address, directory: PeerDirectory) -> None:
-    names = list(directory.current.peers)
+    names = [peer.name for peer in directory.current if service.policy.allows(peer)]
     if ui.json:
         ui.emit({"event": "listening", "service": service.name, "address": str(address), "peers": len(names)})
         return
@@ -128,7 +137,8 @@ async def _until_told(ui: Ui, server: Server) -> None:
     if first is signal.SIGINT:
         await server.stop(0)
         return
-    ui.say(f"stopping; open connections have {server.limits.drain:g} s to end")
+    if len(server.live):
+        ui.say(f"stopping; open connections have {server.limits.drain:g} s to end")
     stopping = asyncio.create_task(server.stop())
     again = asyncio.create_task(told.get())
     await asyncio.wait({stopping, again}, return_when=asyncio.FIRST_COMPLETED)

@@ -90,6 +90,14 @@ def _cannot_listen(address: Address, error: OSError) -> PeerAuthError:
     return PeerAuthError("cannot-listen", f"cannot listen on {address}: {reason}", hint)
 
 
+def close_listener(sock: socket.socket) -> None:
+    """Close a listening socket, and take a Unix socket's file away."""
+    address = bound_address(sock)
+    sock.close()
+    if address.path:
+        files.remove(Path(address.path))
+
+
 def bound_address(sock: socket.socket) -> Address:
     """Where a listening socket really listens."""
     name = sock.getsockname()

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from peerauth.errors import PeerAuthError
 from peerauth.net.reach import tune
-from peerauth.net.sockets import remote_of
+from peerauth.net.sockets import close_listener, remote_of
 from peerauth.server.arrivals import Arrival, Arrivals
 from peerauth.server.audit import Audit, Event
 from peerauth.server.crew import Crew
@@ -82,7 +82,7 @@ class Listener:
         for sock in self.sockets:
             if sock.fileno() >= 0:
                 self._shared.loop.remove_reader(sock.fileno())
-                sock.close()
+                close_listener(sock)
         self._arrivals.close()
 
     def _accept(self, listening: socket.socket) -> None:

@@ -142,7 +142,8 @@ class PeerDirectory:
             message = error.message if files.shown(path) in error.message else f"{files.shown(path)}: {error.message}"
             problem = Problem(path, error.code, message)
             if known is None:
-                return _File(kept_look, problem=problem)
+                peer = self._snapshot.peers.get(path.stem.lower()) if path.suffix == ".toml" else None
+                return _File(kept_look, settings=peer.settings if peer else None, problem=problem)
             return replace(known, look=kept_look, problem=problem)
         return _File(kept_look, tuple(c.fingerprint for c in held), tuple(c.key_fingerprint for c in held))
 

@@ -15,6 +15,7 @@ from tests.seeds.conftest import Serve, Start
 from tests.seeds.documents import PASSWORD, truststore
 
 PATH = "/api/v1/user/1"
+pytestmark = pytest.mark.timeout(120)  # three RSA-4096 keys by keytool
 
 
 def ask(store: str, server: Server, path: str, seed_003: Path) -> Result:
@@ -94,6 +95,25 @@ def test_java_client_is_admitted_by_serve(
     assert "Hello, client!" in admitted.out
     assert (refused.code, refused.out) == (1, "")
     assert "unknown_ca" in refused.err
+
+
+@pytest.mark.usefixtures("curl")
+def test_our_own_identity_as_pkcs12_is_read_by_curl_and_java(
+    java: tuple[str, ...], serve: Serve, node: Home, caller: Home, tmp_path: Path
+) -> None:
+    """`id --p12` writes what keytool would have: the document's curl line and Java's HttpClient come in with it."""
+    (tmp_path / "password").write_text(f"{PASSWORD}\n")
+    exported = caller.peerauth("id", "--p12", tmp_path / "client.p12", "--p12-password-file", tmp_path / "password")
+    assert exported.code == 0, exported.err
+    node.pin("caller", caller.pair.cert)
+    server = serve(node)
+    trust = truststore(tmp_path, "client-truststore", node.pair.cert)
+
+    by_curl = ask("client", server, "/hello", tmp_path)
+    by_java = run(*java, "MutualClient", server.url(), tmp_path / "client.p12", trust, PASSWORD, cwd=tmp_path)
+
+    assert "Hello, caller!" in by_curl.out, by_curl.err
+    assert "Hello, caller!" in by_java.out, by_java.err
 
 
 def test_java_server_with_our_certificate_in_its_truststore_admits_get(
