@@ -29,6 +29,7 @@ from peerauth.trust.reading import MAXIMUM_BYTES, leaves, read_certificates
 if TYPE_CHECKING:
     from peerauth.server.audit import Event
     from peerauth.server.server import Server
+    from peerauth.tls.session import Session
     from peerauth.trust.decision import Admitted
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -145,7 +146,7 @@ class Node:
         dialer = Dialer.of(self.identity, self.name, lambda: directory.current, min_tls=self.config.min_tls)
         target = resolve(address, directory.current, peer) if address else resolve(peer, directory.current)
         reader = asyncio.StreamReader()
-        protocol = _Streams(reader, explain=lambda error: dialer.broken(error, target))
+        protocol = _Streams(reader, explain=lambda error, heard: dialer.broken(error, target, heard=heard))
         transport = await dialer.connect(target, protocol)
         return reader, asyncio.StreamWriter(transport, protocol, reader, asyncio.get_running_loop())
 
@@ -249,17 +250,24 @@ class _Streams(asyncio.StreamReaderProtocol):
         self,
         reader: asyncio.StreamReader,
         handler: Handler | None = None,
-        explain: Callable[[BaseException], BaseException] | None = None,
+        explain: Callable[[BaseException, bool], BaseException] | None = None,
     ) -> None:
         super().__init__(reader, handler)
         self._explain = explain
+        self._session: Session | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._session = transport.get_extra_info("sslcontext")
 
     def eof_received(self) -> bool:
         super().eof_received()
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        explained = self._explain(exc) if exc is not None and self._explain is not None else exc
+        explained: BaseException | None = exc
+        if exc is not None and self._explain is not None and self._session is not None:
+            explained = self._explain(exc, self._session.heard)
         super().connection_lost(explained if isinstance(explained, Exception) else exc)
 
 

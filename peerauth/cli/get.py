@@ -18,7 +18,6 @@ from peerauth.errors import BadInput, PeerAuthError, UsageError, printable
 if TYPE_CHECKING:
     from urllib3.response import BaseHTTPResponse
 
-_CHUNK = 1 << 16
 _TOKEN = set("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")  # RFC 9110 section 5.6.2
 
 
@@ -42,7 +41,7 @@ def get(
     passphrase_file: PassphraseFileOption = None,
 ) -> None:
     """Ask a peer for something over HTTPS. A peer's name is a host name: https://db-1/health goes to its address."""
-    from peerauth.client.request import parse_url, request
+    from peerauth.client.request import parse_url, pieces, request
     from peerauth.tls.context import HTTP_1_1
 
     headers = _headers(header or [])
@@ -66,9 +65,9 @@ def get(
         elif ui.json:
             _emit(ui, response, asked.target.peer.name)
         else:
-            for piece in response.stream(_CHUNK, decode_content=False):
+            for piece in pieces(response):
                 sys.stdout.buffer.write(piece)
-            sys.stdout.buffer.flush()
+                sys.stdout.buffer.flush()
     if fail and response.status >= 400:
         raise PeerAuthError(
             "http-status", f"{asked.target.peer.name} answered {response.status} {printable(response.reason or '')}"
@@ -100,24 +99,30 @@ def _body(data: str | None) -> bytes | None:
 
 def _print_head(response: BaseHTTPResponse) -> None:
     version = "1.0" if response.version == 10 else "1.1"
-    lines = [f"HTTP/{version} {response.status} {response.reason or ''}", *(f"{n}: {v}" for n, v in response.headers.items())]
+    lines = [
+        f"HTTP/{version} {response.status} {response.reason or ''}",
+        *(f"{n}: {v}" for n, v in response.headers.items()),
+    ]
     sys.stdout.write("".join(printable(line, 8192) + "\n" for line in lines) + "\n")
     sys.stdout.flush()
 
 
 def _save(ui: Ui, response: BaseHTTPResponse, path: Path) -> None:
+    from peerauth.client.request import pieces
     from peerauth.store.files import output_file
 
     length = response.headers.get("content-length", "")
     total = int(length) if length.isascii() and length.isdigit() else None
     with output_file(path) as file, ui.progress(path.name, total) as advance:
-        for piece in response.stream(_CHUNK, decode_content=False):
+        for piece in pieces(response):
             file.write(piece)
             advance(len(piece))
 
 
 def _emit(ui: Ui, response: BaseHTTPResponse, peer: str) -> None:
-    body = b"".join(response.stream(_CHUNK, decode_content=False))
+    from peerauth.client.request import pieces
+
+    body = b"".join(pieces(response))
     ui.emit(
         {
             "peer": peer,

@@ -94,8 +94,16 @@ class Dialer:
             raise self.explained(error, target) from error
         return connection
 
-    def broken(self, error: BaseException, target: Target) -> BaseException:
-        """What ended a connection that was open, with all that is known here."""
+    def broken(self, error: BaseException, target: Target, *, heard: bool = True) -> BaseException:
+        """What ended a connection that was open, with all that is known here; `heard`: whether the server ever spoke."""
+        if isinstance(error, OSError) and not heard:
+            own = self.identity.certificate.fingerprint
+            return ConnectFailed(
+                "closed-unanswered",
+                f"{target.peer.name} at {target.address} ended the connection without an answer, as some servers do when they "
+                f"do not admit a certificate; we are {self.name}, {own}",
+                f"if it is a peerauth node, there: peerauth peer add {self.name}.crt --expect {own}",
+            )
         if isinstance(error, OSError):
             return PeerAuthError(
                 "broken",

@@ -91,7 +91,7 @@ async def pipe(dialer: Dialer, target: Target, source: int = 0, output: int = 1)
     if error is not None and protocol.output_gone:
         raise error
     if error is not None:
-        raise dialer.broken(error, target)
+        raise dialer.broken(error, target, heard=transport.session.heard)
 
 
 async def _feed(loop: asyncio.AbstractEventLoop, source: int, transport: asyncio.Transport, protocol: _Pipe) -> None:

@@ -20,6 +20,7 @@ from peerauth.tls.blocking import BlockingTls
 from peerauth.trust.peers import PeerSet
 
 HTTPS_PORT = 443
+_CHUNK = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +86,14 @@ def request(
     except PeerAuthError as error:
         raise dialer.explained(error, url.target) from error
     except (HTTPError, OSError) as error:
-        raise _broken(error, dialer, url) from error
+        raise _broken(error, dialer, url, heard=bool(made) and made[-1].session.heard) from error
     finally:
         for connection in made:
             connection.close()
         pool.close()
 
 
-def _broken(error: Exception, dialer: Dialer, url: Url) -> BaseException:
+def _broken(error: Exception, dialer: Dialer, url: Url, *, heard: bool) -> BaseException:
     """The trouble behind an error of urllib3, which wraps the ones it meets."""
     behind: BaseException | None = error
     while behind is not None:
@@ -100,5 +101,15 @@ def _broken(error: Exception, dialer: Dialer, url: Url) -> BaseException:
             return dialer.explained(behind, url.target)
         if isinstance(behind, TimeoutError):
             return ConnectFailed("timeout", f"{url.target.address} did not answer in time")
+        if isinstance(behind, ConnectionError) and not heard:
+            return dialer.broken(behind, url.target, heard=False)
+        if isinstance(behind, ConnectionError):
+            return PeerAuthError("broken", f"{url.target.address}: the answer broke off and may be cut short")
         behind = behind.__cause__ or behind.__context__
-    return ConnectFailed("broken", f"{url.target.address}: the answer broke off: {printable(str(error))}")
+    return PeerAuthError("broken", f"{url.target.address}: the answer is not as HTTP has it: {printable(str(error))}")
+
+
+def pieces(response: BaseHTTPResponse) -> Iterator[bytes]:
+    """The body as it comes, undecoded; what came before an error is delivered before it is raised."""
+    while piece := response.read1(_CHUNK, decode_content=False):
+        yield piece

@@ -41,7 +41,7 @@ def _quiet(sink: Callable[[Event], None]) -> Callable[[Event], None]:
     def tell(event: Event) -> None:
         try:
             sink(event)
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever it is
             _log.exception("an event could not be reported")
 
     return tell

@@ -9,6 +9,7 @@ import errno
 import os
 import re
 
+from cryptography.hazmat.bindings.openssl.binding import Binding
 from OpenSSL import SSL
 
 from peerauth.errors import ConnectFailed, PeerAuthError, TrustRefused, printable
@@ -56,6 +57,9 @@ def error_reason(error: SSL.Error) -> str:
 def from_openssl(error: SSL.Error) -> Exception:
     """The error to raise for one that OpenSSL raised on an established or beginning connection."""
     if isinstance(error, SSL.SysCallError):
+        # pyOpenSSL leaves OpenSSL's error queue filled here, and the queue belongs to the thread, not to the connection: the
+        # next connection that merely wants to wait would be told that it failed.
+        Binding.lib.ERR_clear_error()
         number = error.args[0] if error.args and isinstance(error.args[0], int) else -1
         if number <= 0:
             return Truncated("the connection ended without a goodbye")

@@ -76,8 +76,8 @@ def _present(context: SSL.Context, identity: Identity) -> None:
 def _verify(connection: SSL.Connection, certificate: crypto.X509, error: int, depth: int, ok: int) -> bool:
     """OpenSSL asks about each certificate, with an error or when it is content; only the leaf (depth 0) matters.
 
-    A no is heard as `unknown_ca` when there is an error, and as `internal_error` when there is none; a leaf that came with its
-    issuers has none of its own, except that there is no revocation list for it, which is true of every leaf.
+    A no is heard as `unknown_ca` when there is an error, and as `internal_error` when there is none; a leaf that came with
+    its issuers has none of its own, except that there is no revocation list for it, which is true of every leaf.
     """
     if depth > 0:
         return True

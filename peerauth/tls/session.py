@@ -6,6 +6,8 @@ The rules:
    done, because a resumed session skips the callback.
 3. The reason of a refusal is kept here: OpenSSL does not tell.
 4. No call waits; what cannot go on says what it waits for. Errors leave as our own kinds.
+5. A client's write that fails makes OpenSSL forget what was there to read, and in TLS 1.3 that is where a refusal is. So
+   until the server has said something, a client looks before it writes.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ class NotAdmitted(Exception):
 class Session:
     """One side of one TLS connection. `judge` says who a certificate is; it must not raise."""
 
-    __slots__ = ("_connection", "_judge", "certificate", "decision")
+    __slots__ = ("_connection", "_early", "_fate", "_judge", "certificate", "decision", "heard")
 
     def __init__(
         self, context: SSL.Context, sock: socket.socket, judge: Judge, *, server: bool, server_name: str | None = None
@@ -55,6 +57,9 @@ class Session:
         self._judge = judge
         self.decision: Decision | None = None
         self.certificate: bytes | None = None
+        self.heard = server  # whether the other side has said anything; a server's judgement is its own
+        self._early: bytes | None = None  # what was there when a client looked before it wrote
+        self._fate: Exception | None = None  # how reading ended
         if server:
             self._connection.set_accept_state()
         else:
@@ -96,8 +101,13 @@ class Session:
 
     def read(self, size: int = RECORD) -> bytes | Wait:
         """One record or less; empty bytes when the other side has said goodbye. Raises PeerAuthError or OSError."""
+        if self._early is not None:
+            early, self._early = self._early, None
+            return early
+        if self._fate is not None:
+            raise self._fate
         try:
-            return self._connection.recv(size)
+            piece = self._connection.recv(size)
         except SSL.WantReadError:
             return Wait.READABLE
         except SSL.WantWriteError:
@@ -105,10 +115,16 @@ class Session:
         except SSL.ZeroReturnError:
             return b""
         except SSL.Error as error:
-            raise from_openssl(error) from error
+            self._fate = from_openssl(error)
+            raise self._fate from error
+        self.heard = True
+        return piece
 
     def write(self, data: Bytes) -> int | Wait:
         """Write what goes; the number of bytes taken. After a Wait, call again with the same bytes first."""
+        if not self.heard and self._early is None:
+            early = self.read()
+            self._early = None if isinstance(early, Wait) else early
         try:
             return self._connection.send(data)
         except SSL.WantWriteError:
@@ -129,6 +145,11 @@ class Session:
         except SSL.Error as error:
             raise from_openssl(error) from error
         return Wait.NOTHING
+
+    @property
+    def has_early(self) -> bool:
+        """Whether `read` has something that the socket does not announce any more."""
+        return self._early is not None
 
     @property
     def version(self) -> str:

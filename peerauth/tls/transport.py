@@ -174,6 +174,8 @@ class TlsTransport(asyncio.Transport):
             return
         if not self._buffer:
             rest = self._send(memoryview(data))
+            if self._session.has_early:
+                self._loop.call_soon(self._on_readable)
             if rest is None:
                 return
             data = rest
@@ -295,7 +297,7 @@ class TlsTransport(asyncio.Transport):
                     break
                 self._protocol.data_received(piece)
         except Exception as found:  # noqa: BLE001
-            error = found
+            error = found if isinstance(error, OSError) else error
         self._fail(error)
 
     def _stop_writer(self) -> None:

@@ -1,0 +1,139 @@
+"""docs/configuration.md has every key that the program knows and no other, and the example node of this repository runs."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from peerauth.store.config import parse_config
+from peerauth.store.peerfile import parse_settings
+from peerauth.store.schema import Table
+from tests.cli.running import peerauth
+from tests.docs.pages import CHECKOUT, Block, rows, sections, spans
+from tests.docs.terminals import Terminals
+
+PAGE = (CHECKOUT / "docs/configuration.md").read_text("utf-8")
+HOME = Path("home")
+FREE = "groups"  # its keys are a person's own
+
+Parse = Callable[[str], object]
+
+
+def config(text: str) -> object:
+    return parse_config(text.encode(), HOME)
+
+
+def settings(text: str) -> object:
+    return parse_settings(text.encode(), HOME / "peers/alice.toml")
+
+
+def listed(section: str) -> dict[str, str]:
+    """The keys of a section with their defaults, as TOML; empty where there is none."""
+    found = {}
+    for key, _, default, _ in rows(sections(PAGE)[section]):
+        (name,) = spans(key)
+        found[name] = "".join(spans(default))
+    return found
+
+
+def asked_for(parse: Parse, text: str, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Every key that the program looks for while it reads this."""
+    asked: set[str] = set()
+    real = Table._get
+
+    def spy(table: Table, key: str, *expected: object) -> object:
+        asked.add(f"{table._prefix}{key}")
+        return real(table, key, *expected)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Table, "_get", spy)
+    parse(text)
+    return asked
+
+
+def test_every_key_of_config_toml_is_listed_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = asked_for(config, '[node]\nname = "x"\n[[serve]]\nlisten = ":1"\n', monkeypatch)
+    tables = {"node": "[node]", "serve[1]": "[[serve]]", "limits": "[limits]"}
+    assert known - {"node", "serve", "limits", FREE} == {
+        f"{prefix}.{key}" for prefix, section in tables.items() for key in listed(section)
+    }
+
+
+def test_every_key_of_a_peers_notes_is_listed_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert asked_for(settings, "", monkeypatch) == set(listed("peers/NAME.toml"))
+
+
+def test_a_default_is_what_an_unset_key_means() -> None:
+    node = '[node]\nname = "x"\n'
+    serve = f'{node}[[serve]]\nlisten = ":1"\n'
+    limits = f"{node}[limits]\n"
+    compared = 0
+    for section, start, parse in (
+        ("[node]", node, config),
+        ("[[serve]]", serve, config),
+        ("[limits]", limits, config),
+        ("peers/NAME.toml", "", settings),
+    ):
+        for key, default in listed(section).items():
+            if default:
+                assert parse(f"{start}{key} = {default}\n") == parse(start), key
+                compared += 1
+    assert compared >= 12
+
+
+def test_a_key_that_is_not_listed_is_an_error() -> None:
+    """The twin of all of the above: what is not in the tables is not read."""
+    assert config('[node]\nname = "x"\n')
+    with pytest.raises(Exception, match=r"unknown setting 'node\.colour'"):
+        config('[node]\nname = "x"\ncolour = "red"\n')
+
+
+def uncommented(text: str) -> str:
+    """The example with everything in it that is commented out, and is not a sentence."""
+    setting = re.compile(r"^# (?=\[+\w+\]+$|[a-z_]+ = )", re.M)
+    return setting.sub("", text)
+
+
+def test_every_setting_that_the_example_comments_out_is_valid() -> None:
+    example = (CHECKOUT / "config.toml").read_text("utf-8")
+    full = uncommented(example)
+    known = {key for section in ("[node]", "[[serve]]", "[limits]") for key in listed(section)}
+    shown = set(re.findall(r"^([a-z_]+) = ", full, re.M))
+    assert known <= shown, f"the example does not show {known - shown}"
+    assert config(full) != config(example)
+
+
+def test_the_example_is_a_node_that_runs(terminals: Terminals) -> None:
+    home = terminals.directory / "example"
+    home.mkdir()
+    shutil.copytree(CHECKOUT / "peers", home / "peers")
+    (home / "config.toml").write_text(terminals.ports.replaced((CHECKOUT / "config.toml").read_text("utf-8")))
+    alice = terminals.directory / "alice"
+    assert peerauth("keygen", "alice", "--type", "p256", "--home", alice).code == 0
+    port = terminals.ports.number("8443")
+    lines = f"""\
+$ cd example && peerauth keygen --type p256
+AB:CD:EF:12:…
+$ peerauth peer add ../alice/alice.crt
+alice AB:CD:EF:12:…
+$ peerauth serve
+example says hello on 127.0.0.1:{port} for 1 peer: alice
+… admitted: alice from 127.0.0.1:…
+"""
+    terminals.type(Block("console", lines, "example"))
+    lines = f"""\
+$ cd alice && peerauth peer add ../example/example.crt --address localhost:{port}
+example AB:CD:EF:12:…
+$ peerauth get https://example/hello
+Hello, alice!
+"""
+    terminals.type(Block("console", lines, "alice"))
+
+
+def test_the_notes_that_the_example_shows_are_valid() -> None:
+    (block,) = re.findall(r"```toml\n(.*?)```", (CHECKOUT / "peers/README.md").read_text("utf-8"), re.S)
+    assert set(re.findall(r"^([a-z_]+) = ", block, re.M)) == set(listed("peers/NAME.toml"))
+    assert settings(block)
