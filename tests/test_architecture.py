@@ -71,8 +71,7 @@ def test_every_pair_of_rooms_may_import_in_one_direction_at_most() -> None:
         (here, there)
         for here in LAYERS
         for there in LAYERS
-        if here != there
-        and not broken_lines(architecture.imports_point_down, f"{here}.py", f"import peerauth.{there}")
+        if here != there and not broken_lines(architecture.imports_point_down, f"{here}.py", f"import peerauth.{there}")
     }
     assert ("server", "tls") in allowed
     assert not {(there, here) for here, there in allowed} & allowed
@@ -194,9 +193,7 @@ def test_files_fit_in_the_head(package: list[Module]) -> None:
 def test_a_long_file_is_found() -> None:
     fits = "x = 1\n" * LONGEST_FILE
     assert broken_lines(architecture.files_fit_in_the_head, "errors.py", fits) == []
-    assert broken_lines(architecture.files_fit_in_the_head, "errors.py", fits + "x = 1\n") == [
-        LONGEST_FILE + 1
-    ]
+    assert broken_lines(architecture.files_fit_in_the_head, "errors.py", fits + "x = 1\n") == [LONGEST_FILE + 1]
 
 
 def test_functions_fit_on_a_screen(package: list[Module]) -> None:

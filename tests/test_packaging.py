@@ -49,9 +49,7 @@ def tracked() -> list[Path]:
     done = subprocess.run(git, cwd=CHECKOUT, capture_output=True, check=False)
     if done.returncode:
         pytest.skip("not a git checkout")
-    return [
-        CHECKOUT / name for name in done.stdout.decode().split("\0") if name and (CHECKOUT / name).is_file()
-    ]
+    return [CHECKOUT / name for name in done.stdout.decode().split("\0") if name and (CHECKOUT / name).is_file()]
 
 
 def private_places() -> list[str]:

@@ -16,7 +16,8 @@ from peerauth.errors import ConnectFailed, PeerAuthError, TrustRefused
 from peerauth.net.reach import reach, reach_blocking
 from peerauth.tls.blocking import BlockingTls
 from peerauth.tls.context import Context, MinimumVersion, client_context
-from peerauth.tls.session import Judge, NotAdmitted, Session, Wait
+from peerauth.tls.outgoing import ClientSession
+from peerauth.tls.session import Judge, NotAdmitted, Wait
 from peerauth.tls.transport import TlsTransport
 from peerauth.trust.decision import Admitted, Code, Refused, decide
 from peerauth.trust.explain import refused_server
@@ -62,9 +63,7 @@ class Dialer:
             async with asyncio.timeout(timeout):
                 sock = await reach(loop, target.address)
                 try:
-                    session = Session(
-                        self.context, sock, self._judge(target), server=False, server_name=target.address.server_name
-                    )
+                    session = ClientSession(self.context, sock, self._judge(target), server_name=target.address.server_name)
                     while (wait := session.handshake()) is not Wait.NOTHING:
                         await _ready(loop, sock, wait)
                     admitted = session.confirm()
@@ -82,9 +81,7 @@ class Dialer:
         try:
             sock = reach_blocking(target.address, timeout)
             try:
-                session = Session(
-                    self.context, sock, self._judge(target), server=False, server_name=target.address.server_name
-                )
+                session = ClientSession(self.context, sock, self._judge(target), server_name=target.address.server_name)
                 connection = BlockingTls(sock, session, timeout)
                 connection.handshake()
             except BaseException:
@@ -100,8 +97,8 @@ class Dialer:
             own = self.identity.certificate.fingerprint
             return ConnectFailed(
                 "closed-unanswered",
-                f"{target.peer.name} at {target.address} ended the connection without an answer, as some servers do when they "
-                f"do not admit a certificate; we are {self.name}, {own}",
+                f"{target.peer.name} at {target.address} ended the connection without an answer, as some servers do that "
+                f"admit no such certificate; we are {self.name}, {own}",
                 f"if it is a peerauth node, there: peerauth peer add {self.name}.crt --expect {own}",
             )
         if isinstance(error, OSError):
@@ -146,7 +143,7 @@ def anonymous_certificate(address: Address, timeout: float = TIMEOUT) -> bytes:
     try:
         with reach_blocking(address, timeout) as sock:
             context = client_context(None, min_tls="1.2")
-            session = Session(context, sock, note, server=False, server_name=address.server_name)
+            session = ClientSession(context, sock, note, server_name=address.server_name)
             try:
                 BlockingTls(sock, session, timeout).handshake()
             except NotAdmitted:

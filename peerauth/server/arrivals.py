@@ -180,7 +180,8 @@ class Arrivals:
         """Push out the oldest of the source that has most; False when there is nobody."""
         if not self._by_source:
             return False
-        next(iter(max(self._by_source.values(), key=len))).push_out()
+        fullest = max(self._by_source.values(), key=len)
+        next(iter(fullest)).push_out()
         return True
 
     def review(self) -> None:

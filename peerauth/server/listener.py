@@ -123,7 +123,7 @@ class Listener:
                     )
             return decision
 
-        return Session(self._context(), arrival.sock, judge, server=True)
+        return Session(self._context(), arrival.sock, judge)
 
     def _admitted(self, arrival: Arrival, session: Session, admitted: Admitted) -> None:
         shared = self._shared

@@ -57,8 +57,8 @@ def error_reason(error: SSL.Error) -> str:
 def from_openssl(error: SSL.Error) -> Exception:
     """The error to raise for one that OpenSSL raised on an established or beginning connection."""
     if isinstance(error, SSL.SysCallError):
-        # pyOpenSSL leaves OpenSSL's error queue filled here, and the queue belongs to the thread, not to the connection: the
-        # next connection that merely wants to wait would be told that it failed.
+        # pyOpenSSL leaves OpenSSL's error queue filled here, and the queue belongs to the thread, not to the connection:
+        # SSL_get_error(3) asks that it be empty before the next call, whose failure it would otherwise explain.
         Binding.lib.ERR_clear_error()
         number = error.args[0] if error.args and isinstance(error.args[0], int) else -1
         if number <= 0:

@@ -64,6 +64,8 @@ class BlockingTls:
                     self._wait(sent)
                 else:
                     view = view[sent:]
+            while not self.session.flush():
+                self._wait(Wait.WRITABLE)
         except ConnectionError as error:
             self._read_last_words()
             raise BrokenPipeError(error.errno or 32, "the other side reads no more") from error

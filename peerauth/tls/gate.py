@@ -101,7 +101,7 @@ class Gate:
                     _log.exception("the peers cannot be read: nobody is admitted")
                     self._everyone = PeerSet()
                 name = self._expected
-                self._admissible = self._everyone if name is None else _dialled(self._everyone, name)
+                self._admissible = self._everyone if name is None else self._everyone.only(name)
                 self._fill_pool({pin for peer in self._admissible for pin in peer.pins} - self._loaded)
                 self._stale_at = time.monotonic() + FRESH_S
             return self._admissible
@@ -162,11 +162,6 @@ def explain(error: ssl.SSLError) -> None:
     meant = from_alert(alert) if alert else None
     if isinstance(meant, TrustRefused) and meant.message not in str(error):
         error.strerror = f"{error.strerror}: {meant.message}"
-
-
-def _dialled(peers: PeerSet, name: str) -> PeerSet:
-    """The peer that is meant (promise 9), without its `from`: that says where it may come from, not where it is."""
-    return PeerSet.of(replace(peer, settings=replace(peer.settings, sources=())) for peer in peers.only(name))
 
 
 def _remote(connection: Connection) -> Address | None:

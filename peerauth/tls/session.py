@@ -6,8 +6,6 @@ The rules:
    done, because a resumed session skips the callback.
 3. The reason of a refusal is kept here: OpenSSL does not tell.
 4. No call waits; what cannot go on says what it waits for. Errors leave as our own kinds.
-5. A client's write that fails makes OpenSSL forget what was there to read, and in TLS 1.3 that is where a refusal is. So
-   until the server has said something, a client looks before it writes.
 """
 
 from __future__ import annotations
@@ -45,27 +43,22 @@ class NotAdmitted(Exception):
 
 
 class Session:
-    """One side of one TLS connection. `judge` says who a certificate is; it must not raise."""
+    """One TLS connection as a server has it. `judge` says who a certificate is; it must not raise."""
 
-    __slots__ = ("_connection", "_early", "_fate", "_judge", "certificate", "decision", "heard")
+    __slots__ = ("_connection", "_fate", "_judge", "certificate", "decision", "heard")
 
-    def __init__(
-        self, context: SSL.Context, sock: socket.socket, judge: Judge, *, server: bool, server_name: str | None = None
-    ) -> None:
-        self._connection = SSL.Connection(context, sock)
+    def __init__(self, context: SSL.Context, sock: socket.socket, judge: Judge) -> None:
+        self._begin(SSL.Connection(context, sock), judge)
+        self._connection.set_accept_state()
+
+    def _begin(self, connection: SSL.Connection, judge: Judge) -> None:
+        self._connection = connection
         self._connection.set_app_data(self)
         self._judge = judge
+        self._fate: Exception | None = None  # how reading ended
         self.decision: Decision | None = None
         self.certificate: bytes | None = None
-        self.heard = server  # whether the other side has said anything; a server's judgement is its own
-        self._early: bytes | None = None  # what was there when a client looked before it wrote
-        self._fate: Exception | None = None  # how reading ended
-        if server:
-            self._connection.set_accept_state()
-        else:
-            self._connection.set_connect_state()
-            if server_name:
-                self._connection.set_tlsext_host_name(server_name.encode("idna"))
+        self.heard = False  # whether the other side has said anything
 
     def judge(self, der: bytes | None) -> Decision:
         """Decide about this leaf and remember both; asked by the verify callback."""
@@ -101,9 +94,6 @@ class Session:
 
     def read(self, size: int = RECORD) -> bytes | Wait:
         """One record or less; empty bytes when the other side has said goodbye. Raises PeerAuthError or OSError."""
-        if self._early is not None:
-            early, self._early = self._early, None
-            return early
         if self._fate is not None:
             raise self._fate
         try:
@@ -122,9 +112,6 @@ class Session:
 
     def write(self, data: Bytes) -> int | Wait:
         """Write what goes; the number of bytes taken. After a Wait, call again with the same bytes first."""
-        if not self.heard and self._early is None:
-            early = self.read()
-            self._early = None if isinstance(early, Wait) else early
         try:
             return self._connection.send(data)
         except SSL.WantWriteError:
@@ -146,10 +133,14 @@ class Session:
             raise from_openssl(error) from error
         return Wait.NOTHING
 
+    def flush(self) -> bool:
+        """Whether all that `write` took has left; a server's has."""
+        return True
+
     @property
-    def has_early(self) -> bool:
-        """Whether `read` has something that the socket does not announce any more."""
-        return self._early is not None
+    def holds_input(self) -> bool:
+        """Whether `read` may have something that the socket does not announce any more."""
+        return False
 
     @property
     def version(self) -> str:

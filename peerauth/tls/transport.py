@@ -115,6 +115,8 @@ class TlsTransport(asyncio.Transport):
         """Deliver data again."""
         self._paused = False
         self._update_reader()
+        if self._session.holds_input:
+            self._loop.call_soon(self._on_readable)
 
     def _update_reader(self) -> None:
         wanted = self.is_reading() and not (self._lost or self._read_blocked)
@@ -137,6 +139,8 @@ class TlsTransport(asyncio.Transport):
             self._fail(end)
         elif end:
             self._on_goodbye()
+        elif self.is_reading() and self._session.holds_input:
+            self._loop.call_soon(self._on_readable)
 
     def _gather(self) -> tuple[bytes, Exception | bool]:
         """Several records at once, for bulk; and whether the connection ended, or with what error."""
@@ -152,8 +156,8 @@ class TlsTransport(asyncio.Transport):
                     end = True
                     break
                 pieces.append(piece)
-                if len(piece) < RECORD:  # a short record: most likely nothing is left; if it is, the loop will say so
-                    break
+                if len(piece) < RECORD and not self._session.holds_input:
+                    break  # a short record: most likely nothing is left; if it is, the loop will say so
         except Exception as error:  # noqa: BLE001 - every end of a connection is delivered to its protocol
             end = error
         return (pieces[0] if len(pieces) == 1 else b"".join(pieces)), end
@@ -174,8 +178,6 @@ class TlsTransport(asyncio.Transport):
             return
         if not self._buffer:
             rest = self._send(memoryview(data))
-            if self._session.has_early:
-                self._loop.call_soon(self._on_readable)
             if rest is None:
                 return
             data = rest
@@ -193,9 +195,18 @@ class TlsTransport(asyncio.Transport):
                 if isinstance(sent, Wait):
                     return view
                 view = view[sent:]
+            if not self._session.flush():
+                self._want_writable()
         except Exception as error:  # noqa: BLE001
             self._fail_writing(error)
         return None
+
+    def _flushed(self) -> bool:
+        try:
+            return self._session.flush()
+        except OSError as error:
+            self._fail_writing(error)
+            return False
 
     def _want_writable(self) -> None:
         if not self._writing and not self._lost:
@@ -217,7 +228,7 @@ class TlsTransport(asyncio.Transport):
         if self._write_paused and len(self._buffer) <= self._low:
             self._write_paused = False
             self._protocol.resume_writing()
-        if not self._buffer and not self._lost:
+        if not self._buffer and not self._lost and self._flushed():
             self._stop_writer()
             self._after_flush()
 
@@ -229,7 +240,7 @@ class TlsTransport(asyncio.Transport):
         """Send what is buffered and then close_notify; reading goes on."""
         if not (self._eof_wanted or self._closing or self._lost):
             self._eof_wanted = True
-            if not self._buffer:
+            if not self._buffer and not self._writing:
                 self._after_flush()
 
     def _after_flush(self) -> None:
@@ -270,7 +281,7 @@ class TlsTransport(asyncio.Transport):
             return
         self._closing = True
         self._update_reader()
-        if not self._buffer:
+        if not self._buffer and not self._writing:
             self._after_flush()
 
     def abort(self) -> None:

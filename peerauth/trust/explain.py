@@ -12,18 +12,27 @@ def refused_client(refused: Refused) -> tuple[str, str | None]:
     who = f"peer {refused.peer.name}" if refused.peer else "a stranger"
     presented = f", who presents {refused.fingerprint}" if refused.fingerprint else ""
     name = refused.peer.name if refused.peer else "NAME"
-    hints: dict[Code, str | None] = {
+    hints = {
         Code.UNKNOWN: f"if you know it, take its certificate: peerauth peer add FILE --expect {refused.fingerprint}",
         Code.NO_CERTIFICATE: "the client must present its certificate (curl: --cert NAME.crt --key NAME.key)",
+    }
+    hint = hints.get(refused.code) or _hint(refused.code, name)
+    return f"refused {who}{presented}: {refused.reason} ({refused.code})", hint
+
+
+def _hint(code: Code, name: str) -> str | None:
+    """What to do about a peer that is known and refused all the same, in either role."""
+    hints = {
+        Code.MALFORMED: "on its machine, make a new certificate: peerauth keygen --force",
         Code.EXPIRED: f"on its machine: peerauth keygen --force; here: peerauth peer remove {name}, and add the new one",
         Code.NOT_YET_VALID: "compare the clocks of the two machines",
         Code.UNTIL_PASSED: f"to admit it longer, change 'until' in peers/{name}.toml",
         Code.NOT_FROM_HERE: f"its addresses are in 'from' in peers/{name}.toml",
         Code.NOT_ALLOWED: "whom a service is for is in 'allow' in config.toml",
-        Code.TOO_MANY: f"the limit is 'max_connections' in peers/{name}.toml",
+        Code.TOO_MANY: f"the limit is 'max_connections' in peers/{name}.toml, or in [limits] in config.toml",
         Code.WEAK_KEY: "on its machine, make a stronger key: peerauth keygen --force",
     }
-    return f"refused {who}{presented}: {refused.reason} ({refused.code})", hints.get(refused.code)
+    return hints.get(code)
 
 
 def refused_server(refused: Refused, expected: str, where: str, peers: PeerSet) -> TrustRefused:
@@ -31,7 +40,7 @@ def refused_server(refused: Refused, expected: str, where: str, peers: PeerSet) 
     presented = f"it presents {refused.fingerprint}" if refused.fingerprint else "it presents no certificate"
     other = peers.holder(refused.fingerprint) if refused.fingerprint else None
     pinned = peers.get(expected)
-    hint = None
+    hint: str | None
     if refused.code is Code.UNKNOWN and other is not None:
         reason = f"that is {other.name}, not {expected}"
         hint = f"if you mean {other.name}: --peer {other.name}"
@@ -42,5 +51,5 @@ def refused_server(refused: Refused, expected: str, where: str, peers: PeerSet) 
             f"then: peerauth peer remove {expected}; peerauth peer scan {where} --add {expected} --expect FINGERPRINT"
         )
     else:
-        reason = refused.reason
+        reason, hint = refused.reason, _hint(refused.code, expected)
     return TrustRefused(str(refused.code), f"{where} is not admitted as {expected}: {presented}, and {reason}", hint)

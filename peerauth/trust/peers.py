@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network
 from types import MappingProxyType
@@ -125,9 +125,12 @@ class PeerSet:
         return bool(self._by_key)
 
     def only(self, name: str) -> PeerSet:
-        """The set with this peer alone (promise 9); empty when there is no such peer."""
+        """The set for reaching this peer alone (promise 9); empty when there is no such peer.
+
+        Its `from` is left out: that says where it may come from, not where it is.
+        """
         peer = self.peers.get(name)
-        return PeerSet.of([peer] if peer else [])
+        return PeerSet.of([replace(peer, settings=replace(peer.settings, sources=()))] if peer else [])
 
     def narrowed_by(self, newer: PeerSet) -> bool:
         """Whether `newer` takes anything away from what this set admits: a peer gone, or any peer changed."""

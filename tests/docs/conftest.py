@@ -1,4 +1,4 @@
-"""Terminals for a page, and two nodes for what a page takes as given."""
+"""Terminals for a page, and nodes for what a page takes as given."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def terminals(tmp_path: Path) -> Iterator[Terminals]:
 
 @pytest.fixture(scope="session")
 def made_nodes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The homes db-1 and alice, each pinned at the other; tests copy them."""
+    """The homes db-1 and alice, each pinned at the other, and mallory, who pins db-1 alone; tests copy them."""
     place = tmp_path_factory.mktemp("nodes")
-    for name in ("db-1", "alice"):
+    for name in ("db-1", "alice", "mallory"):
         result = peerauth("keygen", name, "--type", "p256", "--home", place / name)
         assert result.code == 0, result.err
-    for name, other in (("db-1", "alice"), ("alice", "db-1")):
+    for name, other in (("db-1", "alice"), ("alice", "db-1"), ("mallory", "db-1")):
         result = peerauth("peer", "add", place / other / f"{other}.crt", "--home", place / name)
         assert result.code == 0, result.err
     return place
@@ -35,7 +35,9 @@ def made_nodes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def nodes(made_nodes: Path, terminals: Terminals) -> Path:
-    """A directory with the homes db-1 and alice in it; alice knows db-1 at the port that stands for 8443."""
+    """A directory with these homes in it; db-1 is known to be at the port that stands for 8443."""
     shutil.copytree(made_nodes, terminals.directory, dirs_exist_ok=True)
-    (terminals.directory / "alice/peers/db-1.toml").write_text(f'address = "localhost:{terminals.ports.number("8443")}"\n')
+    for name in ("alice", "mallory"):
+        notes = terminals.directory / name / "peers/db-1.toml"
+        notes.write_text(f'address = "localhost:{terminals.ports.number("8443")}"\n')
     return terminals.directory

@@ -16,10 +16,12 @@ from peerauth.cli.main import app
 CHECKOUT = Path(__file__).resolve().parents[2]
 PROGRAM = "peerauth"
 
-_BLOCK = re.compile(r"^(?:<!-- terminal: (?P<terminal>[\w-]+) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
+_BLOCK = re.compile(
+    r"^(?:<!-- terminal: (?P<terminal>[\w-]+) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+)
 _SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 _LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
-_HEADING = re.compile(r"^(#+) +(.+)$", re.M)
+_HEADING = re.compile(r"^(#+) +(.+)$", re.MULTILINE)
 _WORD = re.compile(r"'[^']*'|\S+")
 
 
@@ -54,7 +56,7 @@ def prose(text: str) -> str:
 
 
 def spans(text: str) -> list[str]:
-    """What stands between backticks in running text and tables. `\\|` is how a table writes |."""
+    """What stands between backticks in running text and tables, where | is written with a backslash."""
     return [found.replace("\\|", "|") for found in _SPAN.findall(prose(text))]
 
 
@@ -75,7 +77,7 @@ def anchors(text: str) -> set[str]:
 
 def sections(text: str, level: int = 2) -> dict[str, str]:
     """The page's parts by their headings of this level; what is below deeper headings belongs to them."""
-    parts = re.split(rf"^{'#' * level} +(.+)$", text, flags=re.M)
+    parts = re.split(rf"^{'#' * level} +(.+)$", text, flags=re.MULTILINE)
     return {heading.strip("` "): body for heading, body in zip(parts[1::2], parts[2::2], strict=True)}
 
 
@@ -110,7 +112,7 @@ def options(command: str) -> set[str]:
 
 def what_is_wrong(line: str) -> str | None:
     """What is wrong with a command line that begins with `peerauth`: no such command or option. None if nothing is."""
-    words = [word for word in _WORD.findall(line.replace("[", "").replace("]", ""))][1:]
+    words = _WORD.findall(line.replace("[", "").replace("]", ""))[1:]
     command = PROGRAM
     while words and f"{command} {words[0].strip(',')}" in commands():
         command += f" {words.pop(0).strip(',')}"

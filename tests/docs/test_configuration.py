@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from peerauth.store.schema import Table
 from tests.cli.running import peerauth
 from tests.docs.pages import CHECKOUT, Block, rows, sections, spans
 from tests.docs.terminals import Terminals
+from tests.support.programs import needs
 
 PAGE = (CHECKOUT / "docs/configuration.md").read_text("utf-8")
 HOME = Path("home")
@@ -93,7 +95,7 @@ def test_a_key_that_is_not_listed_is_an_error() -> None:
 
 def uncommented(text: str) -> str:
     """The example with everything in it that is commented out, and is not a sentence."""
-    setting = re.compile(r"^# (?=\[+\w+\]+$|[a-z_]+ = )", re.M)
+    setting = re.compile(r"^# (?=\[+\w+\]+$|[a-z_]+ = )", re.MULTILINE)
     return setting.sub("", text)
 
 
@@ -101,7 +103,7 @@ def test_every_setting_that_the_example_comments_out_is_valid() -> None:
     example = (CHECKOUT / "config.toml").read_text("utf-8")
     full = uncommented(example)
     known = {key for section in ("[node]", "[[serve]]", "[limits]") for key in listed(section)}
-    shown = set(re.findall(r"^([a-z_]+) = ", full, re.M))
+    shown = set(re.findall(r"^([a-z_]+) = ", full, re.MULTILINE))
     assert known <= shown, f"the example does not show {known - shown}"
     assert config(full) != config(example)
 
@@ -134,6 +136,16 @@ Hello, alice!
 
 
 def test_the_notes_that_the_example_shows_are_valid() -> None:
-    (block,) = re.findall(r"```toml\n(.*?)```", (CHECKOUT / "peers/README.md").read_text("utf-8"), re.S)
-    assert set(re.findall(r"^([a-z_]+) = ", block, re.M)) == set(listed("peers/NAME.toml"))
+    (block,) = re.findall(r"```toml\n(.*?)```", (CHECKOUT / "peers/README.md").read_text("utf-8"), re.DOTALL)
+    assert set(re.findall(r"^([a-z_]+) = ", block, re.MULTILINE)) == set(listed("peers/NAME.toml"))
     assert settings(block)
+
+
+def test_the_example_is_part_of_the_repository() -> None:
+    """Whoever clones it has the example; what is tried out beside it is theirs."""
+    asked = ["config.toml", "peers/README.md", "peers/alice.crt", "example.key", "example.crt"]
+    git = [needs("git"), "-c", "safe.directory=*", "check-ignore", *asked]
+    done = subprocess.run(git, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    if done.returncode > 1:
+        pytest.skip("not a git checkout")
+    assert done.stdout.split() == ["peers/alice.crt", "example.key", "example.crt"]

@@ -53,7 +53,7 @@ def texts(node: ast.AST | None) -> list[str]:
         case ast.Constant(value=str(text)):
             return [text]
         case ast.JoinedStr(values=parts):
-            return ["".join(part.value if isinstance(part, ast.Constant) else "*" for part in parts)]
+            return ["".join(str(part.value) if isinstance(part, ast.Constant) else "*" for part in parts)]
         case _:
             return []
 

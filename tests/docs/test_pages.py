@@ -27,6 +27,7 @@ from tests.docs.pages import (
     what_is_wrong,
 )
 from tests.docs.terminals import Terminals, steps
+from tests.support.architecture import LAYERS
 from tests.support.programs import needs
 
 every_page = pytest.mark.parametrize("page", pages(), ids=named)
@@ -60,7 +61,7 @@ def test_every_command_on_a_page_exists_with_its_options(page: Path) -> None:
 @every_page
 def test_every_block_of_toml_is_a_configuration_or_the_notes_about_a_peer(page: Path, tmp_path: Path) -> None:
     for block in blocks(page.read_text("utf-8"), "toml"):
-        if re.search(r"^\[", block.text, re.M):
+        if re.search(r"^\[", block.text, re.MULTILINE):
             node = "" if "[node]" in block.text else '[node]\nname = "example"\n'
             parse_config(f"{node}{block.text}".encode(), tmp_path)
         else:
@@ -126,3 +127,42 @@ def test_every_variable_of_the_environment_is_listed() -> None:
     }
     every = sections(read("docs/commands.md"))["Every command"]
     assert {span for cells in rows(every) for span in spans(cells[0]) if span.startswith("PEERAUTH_")} == known
+
+
+def test_every_promise_is_on_the_page_with_tests_that_exist() -> None:
+    """In the README's words and order; that the files are there is said by the links."""
+    told = [f"{number}. {words}" for number, words in re.findall(r"^(\d)\. \*\*(.+?)\*\*", read("README.md"), re.MULTILINE)]
+    promises = sections(read("docs/promises.md"))
+    assert list(promises) == told
+    for number, body in zip("123456789", promises.values(), strict=True):
+        assert f"../tests/promises/test_promise_{number}.py" in links(body)
+
+
+def test_every_room_is_in_the_table_and_imports_point_up_it() -> None:
+    listed = [spans(cells[0])[0] for cells in rows(sections(read("docs/architecture.md"))["The rooms"])]
+    rooms = {path.stem for path in (CHECKOUT / "peerauth").iterdir() if (path.is_dir() and (path / "__init__.py").exists())}
+    modules = {path.stem for path in (CHECKOUT / "peerauth").glob("[a-z]*.py")}
+    assert set(listed) == rooms | modules
+    assert [LAYERS[room] for room in listed] == sorted(LAYERS[room] for room in listed)
+
+
+@every_page
+def test_every_module_that_a_page_names_exists(page: Path) -> None:
+    modules = [span for span in spans(page.read_text("utf-8")) if re.fullmatch(r"(peerauth/)?\w+/\w+\.py", span)]
+    roots = (CHECKOUT, CHECKOUT / "peerauth")
+    assert [module for module in modules if not any((root / module).is_file() for root in roots)] == []
+
+
+def test_every_decision_is_in_the_index_with_its_number() -> None:
+    files = sorted(path.name for path in (CHECKOUT / "docs/decisions").glob("0*.md"))
+    index = read("docs/decisions/README.md")
+    assert [link for link in links(index) if link.startswith("0")] == files
+    assert [name[:4] for name in files] == [f"{number:04}" for number in range(1, len(files) + 1)]
+
+
+@pytest.mark.parametrize("page", sorted((CHECKOUT / "docs/decisions").glob("0*.md")), ids=named)
+def test_every_decision_has_its_three_parts_on_one_page(page: Path) -> None:
+    text = page.read_text("utf-8")
+    assert text.startswith(f"# {page.name[:4]}: ")
+    assert list(sections(text)) == ["Context", "Decision", "What it costs"]
+    assert len(text.splitlines()) <= 60

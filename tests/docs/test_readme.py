@@ -46,7 +46,7 @@ def test_every_command_has_its_row_in_the_table() -> None:
 
 
 def test_every_target_of_make_exists() -> None:
-    targets = set(re.findall(r"^([a-z-]+):", (CHECKOUT / "Makefile").read_text("utf-8"), re.M))
+    targets = set(re.findall(r"^([a-z-]+):", (CHECKOUT / "Makefile").read_text("utf-8"), re.MULTILINE))
     named = set(re.findall(r"\bmake ([a-z-]+)", "\n".join([*spans(README), *(b.text for b in blocks(README, "sh"))])))
     assert {"demo", "test"} <= named
     assert named <= targets

@@ -1,4 +1,4 @@
-"""The typing and comparing of pages can fail: each page that is true has a twin that differs in one fact and is found out."""
+"""Typing and comparing can fail: each page that is true has a twin that differs in one fact and is found out."""
 
 from __future__ import annotations
 

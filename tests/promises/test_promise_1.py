@@ -20,11 +20,11 @@ from peerauth.trust.certificate import Certificate
 from peerauth.trust.identity import Identity
 from peerauth.trust.policy import Policy
 from tests.support.dropin import DAY, NOW, mint
-from tests.support.engine import Caller, Yard, files_of, identity, on_loops, running
+from tests.support.engine import Caller, Yard, identity, on_loops, running, with_chain
 
 
-async def hear(port: int, own: Identity | None, **options: str) -> str:
-    return await asyncio.to_thread(Caller(own).hear, port, **options)
+async def hear(port: int, own: Identity | None, *, source: str = "127.0.0.1") -> str:
+    return await asyncio.to_thread(Caller(own).hear, port, source=source)
 
 
 @on_loops()
@@ -49,11 +49,7 @@ async def test_peer_whose_certificate_says_ca_true_can_mint_nothing(yard: Yard) 
     authority = mint("authority", ca=True)
     yard.pin("authority", authority)
     minted = mint("minted", issuer=authority)
-    certificate, _ = files_of(minted)
-    caller = Caller(minted)
-    with Path(certificate).open("a") as file:  # the minter sends its own certificate along, as a chain
-        file.write(authority.certificate.pem)
-    caller.context.load_cert_chain(*files_of(minted))
+    caller = with_chain(minted, authority)  # the minter sends its own certificate along
     async with running(yard) as node:
         assert await hear(node.port, authority) == "hello authority"
         assert await asyncio.to_thread(caller.hear, node.port) == "TLSV1_ALERT_UNKNOWN_CA"
@@ -66,11 +62,9 @@ async def test_pinned_leaf_behind_a_strangers_leaf_admits_nobody(yard: Yard) -> 
     """What a stranger sends after its own leaf is decoration."""
     yard.pin("alice")
     mallory = mint("alice")
-    certificate, _ = files_of(mallory)
-    with Path(certificate).open("a") as file:
-        file.write(identity("alice").certificate.pem)
+    caller = with_chain(mallory, identity("alice"))
     async with running(yard) as node:
-        assert await hear(node.port, mallory) == "TLSV1_ALERT_UNKNOWN_CA"
+        assert await asyncio.to_thread(caller.hear, node.port) == "TLSV1_ALERT_UNKNOWN_CA"
         assert (await node.hears("refused")).fingerprint == str(mallory.certificate.fingerprint)
         assert await hear(node.port, identity("alice")) == "hello alice"
 
@@ -201,7 +195,9 @@ async def test_simultaneous_handshakes_do_not_exceed_the_number_of_connections(y
     alice = yard.pin("alice", settings="max_connections = 2")
     async with running(yard) as node:
         caller = Caller(alice)
-        sockets = await asyncio.gather(*(asyncio.to_thread(caller.open, node.port) for _ in range(8)), return_exceptions=True)
+        sockets = await asyncio.gather(
+            *(asyncio.to_thread(caller.open, node.port) for _ in range(8)), return_exceptions=True
+        )
         await node.until(lambda: len(node.told("admitted")) + len(node.told("refused")) == 8)
         assert len(node.told("admitted")) == 2
         for tls in sockets:
@@ -266,7 +262,7 @@ def test_unreadable_directory_admits_nobody_and_an_unreadable_file_not_its_peer(
             yard.pin("bob")
         (root / "shut").chmod(0o000)
         (root / "partly" / "alice.crt").chmod(0o000)
-        words = [sys.executable, "-c", UNREADABLE, *(root / name for name in ("open", "shut", "partly"))]
+        words = [sys.executable, "-c", UNREADABLE, *(str(root / name) for name in ("open", "shut", "partly"))]
         try:
             done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
         finally:

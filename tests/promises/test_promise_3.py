@@ -1,4 +1,4 @@
-"""Promise 3: a change to `peers/` needs no signal and no restart, whatever hand makes it; what is broken touches nobody else."""
+"""Promise 3: a change to `peers/` needs no signal and no restart, whoever makes it; what is broken touches nobody else."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from peerauth.store import files, watch
+from peerauth.store import watch
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.trust.identity import Identity
 from tests.support.engine import Caller, Running, Yard, hear_line, how_it_ends, identity, on_loops, running
@@ -310,10 +310,10 @@ def test_want_of_descriptors_says_nothing_about_the_directory(
         assert [problem.code for problem in directory.problems] == ["cannot-look"]
     (yard.path / "alice.crt").touch()
     with monkeypatch.context() as patched:
-        patched.setattr(files.os, "open", fails_with(number))
+        patched.setattr(os, "open", fails_with(number))
         assert "alice" in directory.refresh()
     assert "alice" in directory.refresh()
-    assert directory.problems == ()
+    assert not directory.problems
     with monkeypatch.context() as patched:
         patched.setattr(os, "scandir", fails_with(errno.EACCES))
         assert "alice" not in directory.refresh()

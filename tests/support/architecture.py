@@ -208,9 +208,7 @@ def functions_fit_on_a_screen(module: Module) -> Iterator[Violation]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines = (node.end_lineno or node.lineno) - node.lineno + 1
             if lines > LONGEST_FUNCTION:
-                yield module.violation(
-                    node, f"{node.name}: {lines} lines; the longest has {LONGEST_FUNCTION}"
-                )
+                yield module.violation(node, f"{node.name}: {lines} lines; the longest has {LONGEST_FUNCTION}")
 
 
 def _is_importing(function: ast.expr) -> bool:
@@ -222,9 +220,7 @@ def _writes(call: ast.Call, dotted: str, last: str) -> bool:
     if dotted in WRITING_CALLS or last in WRITING_METHODS:
         return True
     if dotted == "os.open":
-        return any(
-            isinstance(n, ast.Attribute | ast.Name) and _last(n) in WRITING_FLAGS for n in ast.walk(call)
-        )
+        return any(isinstance(n, ast.Attribute | ast.Name) and _last(n) in WRITING_FLAGS for n in ast.walk(call))
     if last in MOVING_METHODS and isinstance(call.func, ast.Attribute):
         return len(call.args) == 1 and not call.keywords
     if dotted in {"open", "io.open", "os.fdopen"}:
@@ -238,9 +234,7 @@ def _last(node: ast.Attribute | ast.Name) -> str:
 
 def _mode_writes(call: ast.Call, position: int) -> bool:
     """Say whether the mode of an open() may write; one that is not a literal may."""
-    given = [keyword.value for keyword in call.keywords if keyword.arg == "mode"] or call.args[
-        position : position + 1
-    ]
+    given = [keyword.value for keyword in call.keywords if keyword.arg == "mode"] or call.args[position : position + 1]
     if not given:
         return False
     mode = given[0]

@@ -12,9 +12,10 @@ import ssl
 import struct
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import uvloop
@@ -42,14 +43,21 @@ def on_loops(*loops: str) -> Callable[[Test], Callable[..., None]]:
         @functools.wraps(test)
         def run(**values: Any) -> None:  # noqa: ANN401 - the fixtures of the test
             loop = values.pop("loop")
-            _LOOPS[loop](asyncio.wait_for(test(**values), LIMIT_S))
+
+            async def main() -> None:
+                # Clients wait in threads: as many as a test has, or they would wait for each other.
+                asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(64))
+                await asyncio.wait_for(test(**values), LIMIT_S)
+
+            _LOOPS[loop](main())
 
         own = list(inspect.signature(test).parameters.values())
         ours = inspect.Parameter("loop", inspect.Parameter.KEYWORD_ONLY)
         run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
             [*(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own), ours]
         )
-        return pytest.mark.parametrize("loop", loops or tuple(_LOOPS))(run)
+        parametrized: Callable[..., None] = pytest.mark.parametrize("loop", loops or tuple(_LOOPS))(run)
+        return parametrized
 
     return make
 
@@ -180,7 +188,11 @@ async def running(
     directory.refresh()
     events: list[Event] = []
     noted: list[Callable[[Event], None]] = [events.append]
-    server = Server(own or identity("node"), directory, lambda e: noted[0](e), limits=limits, min_tls=min_tls)
+
+    def sink(event: Event) -> None:
+        noted[-1](event)
+
+    server = Server(own or identity("node"), directory, sink, limits=limits, min_tls=min_tls)
     where = parse_address("127.0.0.1:0")
     try:
         if target is not None or hello:
@@ -188,7 +200,7 @@ async def running(
         else:
             bound = server.listen(where, handler, policy)
         node = Running(server, bound[0].port, events)
-        noted[0] = node.note
+        noted.append(node.note)
         yield node
     finally:
         await server.stop(0)
@@ -212,9 +224,7 @@ class Caller:
         """Shake hands. In TLS 1.3 the server's judgement comes with the first read."""
         plain = socket.create_connection(("127.0.0.1", port), DEADLINE_S, (source, 0))
         try:
-            return self.context.wrap_socket(
-                plain, server_hostname="node", session=session, suppress_ragged_eofs=False
-            )
+            return self.context.wrap_socket(plain, server_hostname="node", session=session, suppress_ragged_eofs=False)
         except BaseException:
             plain.close()
             raise
@@ -260,6 +270,16 @@ def how_it_ends(tls: ssl.SSLSocket) -> str:
     return "goodbye"
 
 
+def with_chain(leaf: Identity, *behind: Identity) -> Caller:
+    """A client that sends these certificates behind its own."""
+    certificate, key = files_of(leaf)
+    path = Path(certificate).with_suffix(".chain")
+    path.write_text(leaf.certificate.pem + "".join(one.certificate.pem for one in behind))
+    caller = Caller(None)
+    caller.context.load_cert_chain(path, key)
+    return caller
+
+
 class Halting:
     """A TLS client that can stop in the middle of its handshake: it speaks through memory, record by record."""
 
@@ -298,7 +318,7 @@ class Halting:
         """End the connection."""
         self.sock.close()
 
-    def __enter__(self) -> Halting:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -35,7 +35,8 @@ async def test_flood_of_refusals_is_reported_in_few_words_and_counted(yard: Yard
 @settings(deadline=None)
 @given(st.lists(st.floats(0, 2, allow_nan=False), max_size=200))
 def test_rate_holds_whenever_they_come_and_none_is_uncounted(gaps: list[float]) -> None:
-    now, said = [0.0], []
+    now = [0.0]
+    said: list[Event] = []
     audit = Audit(said.append, lambda: now[0])
     for gap in gaps:
         now[0] += gap

@@ -42,7 +42,7 @@ async def test_tls_1_2_is_refused_unless_it_is_asked_for(yard: Yard) -> None:
 @on_loops("uvloop")
 async def test_older_versions_are_refused_even_then(yard: Yard, version: ssl.TLSVersion) -> None:
     caller = Caller(yard.pin("alice"), ciphers="ALL:@SECLEVEL=0")
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="deprecated"):
         caller.context.minimum_version = caller.context.maximum_version = version
     async with running(yard, min_tls="1.2") as node:
         heard = await asyncio.to_thread(caller.hear, node.port)
@@ -96,7 +96,7 @@ def test_renegotiation_is_refused_and_the_connection_goes_on() -> None:
     far.setblocking(False)
     alice = identity("alice").certificate
     yes = Admitted(Peer("alice", (alice.fingerprint,)), alice.fingerprint)
-    server = Session(server_context(identity("node"), min_tls="1.2"), far, lambda _: yes, server=True)
+    server = Session(server_context(identity("node"), min_tls="1.2"), far, lambda _: yes)
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_max_proto_version(SSL.TLS1_2_VERSION)
     context.use_certificate(x509.load_der_x509_certificate(alice.der))

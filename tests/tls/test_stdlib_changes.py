@@ -6,7 +6,9 @@ Each refusal has an accepted twin in the same test, which differs in one fact.
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -159,17 +161,17 @@ def test_certificates_that_could_not_be_had_are_looked_for_again_later(node: Nod
         return a.certificates()
 
     server = a.knows(b).server(certificates=certificates)
-    broken = True
-    monkeypatch.setattr(gate, "PATIENCE_S", 3600.0)
     a.knows(c)
-    refusal(meet(server, c.client("a"))[0], Code.UNKNOWN)
-    assert admitted(server, b.client("a"), "b")
-    assert len(asked) == 2
+    broken = True
+    for _ in range(2):
+        refusal(meet(server, c.client("a"))[0], Code.UNKNOWN)
+        assert admitted(server, b.client("a"), "b")
+    assert len(asked) == 2  # when the context was built, and once in vain
 
     broken = False
-    monkeypatch.setattr(gate, "PATIENCE_S", 0.0)
-    patient = a.server(certificates=certificates)
-    assert admitted(patient, c.client("a"), "c")
+    later = SimpleNamespace(monotonic=lambda: time.monotonic() + gate.PATIENCE_S)
+    monkeypatch.setattr(gate, "time", later)
+    assert admitted(server, c.client("a"), "c")
 
 
 def test_client_loads_the_peer_it_means_and_no_other(node: Nodes) -> None:

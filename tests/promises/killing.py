@@ -1,0 +1,196 @@
+"""Kill an operation at every step that it takes on the disk, and look at what is left. Run as a program: OPERATION PLACE.
+
+Each try is a fork of this process in a directory of its own; it ends with `os._exit`, as kill -9 would end it: nothing is
+flushed and no `finally` runs. Prints how many steps there were, or what was found broken.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from peerauth.store import files
+from peerauth.store.config import load_config
+from peerauth.store.home import create, read_identity
+from peerauth.store.peerdir import PeerDirectory
+from peerauth.trust.identity import KeyType, new_key, self_signed
+from peerauth.trust.peers import PeerSettings
+
+NOW = datetime.now(UTC)
+KILLED = 9
+SETTINGS = PeerSettings(note="restricted", max_connections=1)
+OLD, NEW, ALICE, BOB = (self_signed(new_key(KeyType.P256), name, NOW) for name in ("node", "node", "alice", "bob"))
+
+
+def die_at(step: int) -> None:
+    """End this process at the given step: before and after every call that changes something."""
+    count = 0
+
+    def tick() -> None:
+        nonlocal count
+        count += 1
+        if count == step:
+            os._exit(KILLED)
+
+    def deadly(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - whatever it is
+            tick()
+            result = function(*arguments, **options)
+            tick()
+            return result
+
+        return call
+
+    for name in ("open", "fsync", "replace", "rename", "link", "unlink", "mkdir"):
+        setattr(os, name, deadly(getattr(os, name)))
+    files.open = deadly(open)  # type: ignore[attr-defined]
+
+
+def start(place: Path) -> None:
+    create(place, "node", OLD, NOW, None, force=False)
+    PeerDirectory(place / "peers").add("bob", [BOB.certificate])
+
+
+def with_alice(place: Path) -> None:
+    start(place)
+    PeerDirectory(place / "peers").add("alice", [ALICE.certificate], SETTINGS)
+
+
+def keys_are_private(place: Path) -> None:
+    for path in place.rglob("*"):
+        if path.is_file() and b"PRIVATE KEY" in path.read_bytes():
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+
+
+def first(place: Path) -> None:
+    create(place, "node", NEW, NOW, None, force=False)
+
+
+def first_left(place: Path) -> None:
+    """A first keygen that was killed can be tried again; nothing that it made is taken for somebody's key."""
+    create(place, "node", OLD, NOW, None, force=True)
+    assert read_identity(load_config(place)).certificate == OLD.certificate
+
+
+def force(place: Path) -> None:
+    create(place, "node", NEW, NOW, None, force=True)
+
+
+def force_left(place: Path) -> None:
+    found = read_identity(load_config(place)).certificate
+    assert found in (OLD.certificate, NEW.certificate)
+    assert read_identity(load_config(place)).certificate == found
+    if found == NEW.certificate:
+        kept = [path.read_text() for path in place.glob("node.*.old-*")]
+        assert sorted(kept) == sorted([OLD.key_pem().decode(), OLD.certificate.pem]), "the old pair is lost"
+    create(place, "node", NEW, NOW, None, force=True)
+    assert read_identity(load_config(place)).certificate == NEW.certificate
+
+
+def add(place: Path) -> None:
+    PeerDirectory(place / "peers").add("alice", [ALICE.certificate], SETTINGS)
+
+
+def add_left(place: Path) -> None:
+    peers = PeerDirectory(place / "peers").refresh()
+    assert set(peers.peers) in ({"bob"}, {"alice", "bob"})
+    alice = peers.get("alice")
+    assert alice is None or alice.settings == SETTINGS, "admitted without its restrictions"
+    add(place)
+    assert PeerDirectory(place / "peers").refresh().peers["alice"].settings == SETTINGS
+
+
+def remove(place: Path) -> None:
+    PeerDirectory(place / "peers").remove("alice")
+
+
+def remove_left(place: Path) -> None:
+    directory = PeerDirectory(place / "peers")
+    alice = directory.refresh().get("alice")
+    assert "bob" in directory.current
+    assert alice is None or alice.settings == SETTINGS
+    if alice is not None:
+        remove(place)
+    assert "alice" not in directory.refresh()
+
+
+def rename(place: Path) -> None:
+    PeerDirectory(place / "peers").rename("alice", "carol")
+
+
+def rename_left(place: Path) -> None:
+    peers = PeerDirectory(place / "peers").refresh()
+    holder = peers.holder(ALICE.certificate.fingerprint)
+    assert holder is not None, "under neither name"
+    assert holder.name in ("alice", "carol")
+    assert holder.settings == SETTINGS
+    assert "bob" in peers
+
+
+def retouch(place: Path) -> None:
+    PeerDirectory(place / "peers").add("alice", [ALICE.certificate], PeerSettings(note="changed", max_connections=2))
+
+
+def retouch_left(place: Path) -> None:
+    directory = PeerDirectory(place / "peers")
+    alice = directory.refresh().peers["alice"]
+    assert alice.settings.max_connections in (1, 2)
+    assert directory.problems == ()
+
+
+Step = Callable[[Path], None]
+OPERATIONS: dict[str, tuple[Step, Step, Step]] = {
+    "first": (lambda _: None, first, first_left),
+    "force": (start, force, force_left),
+    "add": (start, add, add_left),
+    "remove": (with_alice, remove, remove_left),
+    "rename": (with_alice, rename, rename_left),
+    "retouch": (with_alice, retouch, retouch_left),
+}
+
+
+def killed(place: Path, operation: Step, step: int) -> bool:
+    """Try it in a child of ours; whether it was killed at this step (else it was done)."""
+    child = os.fork()
+    if child == 0:
+        try:
+            die_at(step)
+            operation(place)
+        except BaseException:  # noqa: BLE001 - the child must not go on as the parent
+            os._exit(1)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    assert code in (0, KILLED), f"it failed at step {step}"
+    return code == KILLED
+
+
+def main(name: str, root: Path) -> None:
+    prepare, operation, look = OPERATIONS[name]
+    step = 0
+    while True:
+        step += 1
+        place = root / str(step)
+        place.mkdir()
+        prepare(place)
+        died = killed(place, operation, step)
+        try:
+            keys_are_private(place)
+            look(place)
+            keys_are_private(place)
+        except Exception as error:
+            raise AssertionError(f"killed at step {step}: {error}; left: {sorted(os.listdir(place))}") from error  # noqa: PTH208
+        shutil.rmtree(place)
+        if not died:
+            print(step - 1)  # noqa: T201 - a program
+            return
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))
