@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import re
 from dataclasses import dataclass
 
 from peerauth.errors import BadInput
 
-_PREFIX = re.compile(r"^\s*(?:sha-?256|sha256 fingerprint|fingerprint)\s*(?:=|://|//|/|:)\s*", re.IGNORECASE)
+_PREFIX = re.compile(r"\s*(?:sha-?256|sha256 fingerprint|fingerprint)\s*(?==|/|:)", re.IGNORECASE)
+_AFTER_PREFIX = ("", "=", "://", "//", "/", ":")  # base64 may begin with slashes itself: its length tells
 _HEX_SEPARATORS = re.compile(r"[\s:.-]")
 _HEX = re.compile(r"[0-9a-fA-F]{64}")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{43}=?")
@@ -40,16 +42,11 @@ class Fingerprint:
 
         Raises BadInput("bad-fingerprint") for anything else; a shortened fingerprint is never enough.
         """
-        body = _PREFIX.sub("", text).strip() if len(text) <= 200 else ""
-        hexadecimal = _HEX_SEPARATORS.sub("", body)
-        if _HEX.fullmatch(hexadecimal):
-            return cls(bytes.fromhex(hexadecimal))
-        if _BASE64.fullmatch(body):
-            try:
-                digest = base64.b64decode(body.rstrip("=") + "=", altchars=b"-_" if set(body) & set("-_") else None)
-            except binascii.Error:
-                digest = b""
-            if len(digest) == 32:
+        found = _PREFIX.match(text) if len(text) <= 200 else None
+        body = text[found.end() :] if found else text[:201]
+        for separator in _AFTER_PREFIX if found else ("",):
+            digest = _digest(body.removeprefix(separator).strip()) if body.startswith(separator) else None
+            if digest is not None:
                 return cls(digest)
         raise BadInput(
             "bad-fingerprint",
@@ -62,3 +59,15 @@ class Fingerprint:
 
     def __repr__(self) -> str:
         return f"Fingerprint({self})"
+
+
+def _digest(body: str) -> bytes | None:
+    hexadecimal = _HEX_SEPARATORS.sub("", body)
+    if _HEX.fullmatch(hexadecimal):
+        return bytes.fromhex(hexadecimal)
+    if _BASE64.fullmatch(body):
+        with contextlib.suppress(binascii.Error):
+            altchars = b"-_" if set(body) & set("-_") else None
+            digest = base64.b64decode(body.rstrip("=") + "=", altchars=altchars)
+            return digest if len(digest) == 32 else None
+    return None

@@ -121,9 +121,10 @@ def talk(port: int, data: bytes) -> bytes:
 
         sender = threading.Thread(target=send)
         sender.start()
-        heard = everything(sock)
-        sender.join(DEADLINE_S)
-        return heard
+        try:
+            return everything(sock)
+        finally:
+            sender.join(DEADLINE_S)
 
 
 @on_loops()
