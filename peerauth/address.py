@@ -45,6 +45,7 @@ class Address:
 
 def parse_address(text: str, *, default_port: int | None = None, what: str = "address") -> Address:
     """Read an address. Raises BadInput("bad-address") saying what was expected."""
+    text = text.strip()
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
         if not path or "\0" in path or len(path.encode(errors="surrogatepass")) > 107:  # sockaddr_un, unix(7)

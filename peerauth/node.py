@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from peerauth.address import Address
-from peerauth.errors import PeerAuthError
+from peerauth.errors import TrustRefused
 from peerauth.store.config import Config, load_config, policy_for
 from peerauth.store.files import read_bounded
 from peerauth.store.home import read_identity
@@ -181,8 +181,8 @@ class Peers:
     ) -> Peer:
         """Pin a certificate (PEM or DER as bytes, PEM as text, or a path) under this name, durably; running servers follow.
 
-        Raises BadInput for what is no certificate, `not-expected` where `expect` is another fingerprint, `name-taken`,
-        `already-pinned`.
+        Raises TrustRefused("not-expected") where `expect` is another fingerprint, and BadInput for what is no certificate,
+        `name-taken` or `already-pinned`.
         """
         if isinstance(certificate, os.PathLike):
             data = read_bounded(Path(certificate), MAXIMUM_BYTES)
@@ -191,7 +191,7 @@ class Peers:
         held = leaves(read_certificates(data))
         if expect is not None and [c.fingerprint for c in held] != [Fingerprint.parse(expect)]:
             shown = ", ".join(str(c.fingerprint) for c in held)
-            raise PeerAuthError("not-expected", f"the certificate is {shown}, not the expected one; nothing was pinned")
+            raise TrustRefused("not-expected", f"the certificate is {shown}, not the expected one; nothing was pinned")
         self.directory.add(name, held, settings)
         return self[name]
 

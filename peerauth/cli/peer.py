@@ -53,7 +53,7 @@ def list_peers(ui: Ui) -> None:
     if rows:
         ui.table(["name", "fingerprint", "key", "expires in", "tags", "note"], rows)
     else:
-        ui.say("nobody is pinned yet: peerauth peer add FILE")
+        ui.say("nobody is admitted" if directory.problems else "nobody is pinned yet: peerauth peer add FILE")
 
 
 def _rows(peer: Peer, certificates: Sequence[Certificate], now: datetime) -> list[list[str | Cell]]:

@@ -187,7 +187,7 @@ def _compare(found: Sequence[tuple[str, Certificate]], expected: Fingerprint) ->
     origin, certificate = found[0]
     if certificate.fingerprint != expected:
         raise TrustRefused(
-            "unexpected-certificate",
+            "not-expected",
             f"{origin} is not the certificate that was expected; nothing was pinned\n"
             f"  expected {expected}\n  found    {certificate.fingerprint}",
             "to see the right one, type on the other machine: peerauth id --fingerprint",

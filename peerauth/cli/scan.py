@@ -36,8 +36,6 @@ def scan(
     from peerauth.trust.fingerprint import Fingerprint
     from peerauth.trust.peers import check_name
 
-    with option("HOST:PORT"):
-        where = parse_address(address, default_port=DEFAULT_PORT)
     with option("--expect"):
         expected = Fingerprint.parse(expect) if expect is not None else None
     if add is not None:
@@ -49,6 +47,9 @@ def scan(
         if add is not None:
             raise
         directory = None  # looking needs no node
+    with option("HOST:PORT"):
+        named = directory.current.get(address) if directory is not None else None
+        where = parse_address(named.address if named and named.address else address, default_port=DEFAULT_PORT)
     certificate = Certificate(anonymous_certificate(where))
     if expected is not None and certificate.fingerprint != expected:
         raise TrustRefused(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from peerauth.address import Address
-from peerauth.client.target import Target
+from peerauth.client.target import NOTE_ADDRESS, Target
 from peerauth.errors import ConnectFailed, PeerAuthError, TrustRefused
 from peerauth.net.reach import reach, reach_blocking
 from peerauth.tls.blocking import BlockingTls
@@ -123,10 +123,14 @@ class Dialer:
                 f"there, with our certificate: peerauth peer add {self.name}.crt --expect {own}",
                 side="peer",
             )
-        if isinstance(error, PeerAuthError):
+        if isinstance(error, ConnectFailed | TrustRefused):
             kind = type(error)
             known = str(where) in error.message
             return error if known else kind(error.code, f"{where}: {error.message}", error.hint)
+        if isinstance(error, socket.gaierror) and where.host == target.peer.name:
+            return ConnectFailed(
+                "no-such-host", f"it is not noted where {where.host} is, and no host has that name", NOTE_ADDRESS
+            )
         return unreachable(error, where) if isinstance(error, OSError | UnicodeError) else error
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 
 from peerauth.address import DEFAULT_PORT, Address, parse_address
 from peerauth.errors import BadInput, printable
 from peerauth.trust.peers import NAME, Peer, PeerSet
+
+NOTE_ADDRESS = "to note where it is, add its certificate once more: peerauth peer add FILE --address HOST:PORT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +46,7 @@ def resolve(text: str, peers: PeerSet, meant: str | None = None, *, default_port
     except BadInput as error:
         if meant is None and NAME.fullmatch(text):
             raise BadInput(
-                "no-such-peer",
-                f"there is no peer {text}, and it is not HOST:PORT either",
-                "to see who is pinned: peerauth peer list",
+                "no-such-peer", f"there is no peer {text}, and it is not HOST:PORT either", _nearest(text, peers)
             ) from error
         raise
     if meant is not None:
@@ -53,8 +54,15 @@ def resolve(text: str, peers: PeerSet, meant: str | None = None, *, default_port
     there = [peer for peer in peers if peer.address == str(address)]
     if len(there) == 1:
         return Target(there[0], address)
+    if difflib.get_close_matches(address.host, list(peers.peers), 1):
+        raise BadInput("no-such-peer", f"there is no peer {address.host}", _nearest(address.host, peers))
     names = ", ".join(list(peers.peers)[:5]) or "none is pinned yet"
     raise BadInput("who-is-meant", f"which peer is meant at {address}?", f"say it with --peer NAME (known: {names})")
+
+
+def _nearest(name: str, peers: PeerSet) -> str:
+    near = difflib.get_close_matches(name, list(peers.peers), 1)
+    return f"did you mean {near[0]}?" if near else "to see who is pinned: peerauth peer list"
 
 
 def _peer_in(text: str, peers: PeerSet) -> Peer | None:
@@ -82,5 +90,5 @@ def _address_of(peer: Peer, text: str, default_port: int | None) -> Address:
     raise BadInput(
         "no-address",
         f"it is not noted where {peer.name} is to be reached",
-        f"type: peerauth peer add peers/{peer.name}.crt --name {peer.name} --address HOST:PORT",
+        NOTE_ADDRESS,
     )

@@ -14,6 +14,10 @@ from peerauth.tls.session import NotAdmitted, Session, Wait
 from peerauth.trust.decision import Address, Admitted, Refused
 
 
+class TurnedAway(Exception):
+    """There was no room for this one."""
+
+
 class Arrival:
     """One connection on its way through the handshake."""
 
@@ -106,7 +110,7 @@ class Arrival:
         )
 
     def _dropped(self) -> None:
-        self._loop.call_soon(self._worked, ConnectionAbortedError("too many handshakes from this address are waiting"))
+        self._loop.call_soon(self._worked, TurnedAway("too many handshakes from this address are waiting"))
 
     def review(self) -> None:
         """End the handshake of a peer that has shown its certificate and is not admitted any more (promise 2)."""
@@ -118,7 +122,7 @@ class Arrival:
 
     def push_out(self) -> None:
         """Make room for somebody else."""
-        self._end(ConnectionAbortedError("too many connections are waiting for a handshake"))
+        self._end(TurnedAway("too many connections are waiting for a handshake"))
 
     def _end(self, error: Exception) -> None:
         if self.finished:

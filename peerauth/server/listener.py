@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from peerauth.errors import PeerAuthError
 from peerauth.net.reach import tune
 from peerauth.net.sockets import close_listener, remote_of
-from peerauth.server.arrivals import Arrival, Arrivals
+from peerauth.server.arrivals import Arrival, Arrivals, TurnedAway
 from peerauth.server.audit import Audit, Event
 from peerauth.server.crew import Crew
 from peerauth.server.live import Connection, LiveConnections
@@ -156,9 +156,13 @@ class Listener:
         elif isinstance(error, PeerAuthError):
             code, message, hint = error.code, error.message, error.hint
             if code == "refused-by-peer":
-                hint = "the client does not trust this node's certificate; hand it over again (peerauth id --pem)"
+                alert = message.rpartition("(")[2].rstrip(")")
+                message = f"the client does not accept this node's certificate ({alert})"
+                hint = "it has another one pinned (to hand this one over: peerauth id --pem), or only looked (peer scan)"
         elif isinstance(error, TimeoutError):
             code, message = "timeout", str(error)
+        elif isinstance(error, TurnedAway):
+            code, message = "crowded", str(error)
         else:
             code, message = "closed", "it left during the handshake" if isinstance(error, ConnectionError) else str(error)
         self._shared.audit.refused(

@@ -61,6 +61,9 @@ def load_config(home: Path) -> Config:
     except BadInput as error:
         if error.code != "no-such-file":
             raise
+        if home.is_file():
+            hint = f"type: --home {shown(home.parent)}"
+            raise BadInput("no-config", f"{shown(home)} is a file, and the home of a node is a directory", hint) from error
         raise BadInput(
             "no-config",
             f"{shown(home)} is not the home of a node: there is no {FILE_NAME} in it",

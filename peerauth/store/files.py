@@ -48,13 +48,17 @@ def read_bounded(path: Path, limit: int) -> bytes:
     return data
 
 
+_FOREIGN = "it belongs to another user; run this as its owner"
+
+
 def _unreadable(path: Path, error: OSError) -> BadInput:
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         return BadInput("no-such-file", f"there is no file {shown(path)}")
     reason = {errno.ELOOP: "its symbolic links go in a circle", errno.EISDIR: "it is a directory"}.get(
         error.errno or 0, os.strerror(error.errno) if error.errno else "unknown error"
     )
-    return BadInput("unreadable", f"{shown(path)} cannot be read: {reason}")
+    hint = _FOREIGN if error.errno in (errno.EACCES, errno.EPERM) else None
+    return BadInput("unreadable", f"{shown(path)} cannot be read: {reason}", hint)
 
 
 def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
@@ -100,13 +104,15 @@ def replace(old: Path, new: Path) -> None:
 
 def remove(path: Path) -> None:
     """Delete a file (a symbolic link: the link); one that is gone already is fine."""
-    with _reported(path), contextlib.suppress(FileNotFoundError):
+    with _reported(path, "remove"), contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     _sync_directory(path.parent)
 
 
 def make_directory(path: Path, mode: int = 0o755) -> None:
     """Create a directory and its parents, if they are not there."""
+    if path.exists() and not path.is_dir():
+        raise BadInput("not-a-directory", f"{shown(path)} is there, and is not a directory")
     with _reported(path):
         path.mkdir(mode=mode, parents=True, exist_ok=True)
 
@@ -182,11 +188,12 @@ def _sync_directory(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _reported(path: Path) -> Iterator[None]:
+def _reported(path: Path, doing: str = "write") -> Iterator[None]:
     try:
         yield
     except FileExistsError as error:
         raise BadInput("exists", f"{shown(path)} is there already, and nothing was overwritten") from error
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
-        raise PeerAuthError("cannot-write", f"cannot write {shown(path)}: {reason}") from error
+        hint = _FOREIGN if error.errno in (errno.EACCES, errno.EPERM) else None
+        raise PeerAuthError("cannot-write", f"cannot {doing} {shown(path)}: {reason}", hint) from error

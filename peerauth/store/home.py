@@ -134,7 +134,7 @@ def read_identity(config: Config, passphrase: bytes | None = None) -> Identity:
     except BadInput as error:
         if error.code != "no-such-file":
             raise
-        raise _no_identity(error) from error
+        raise _no_identity(config, error) from error
     try:
         return load_identity(key_pem, certificate_pem, passphrase)
     except BadInput as error:
@@ -155,8 +155,11 @@ def _finish_replacement(config: Config, key_pem: bytes, passphrase: bytes | None
     return identity
 
 
-def _no_identity(error: BadInput) -> BadInput:
-    return BadInput("no-identity", f"this node has no identity yet: {error.message}", "type: peerauth keygen")
+def _no_identity(config: Config, error: BadInput) -> BadInput:
+    half = config.key.exists() or config.certificate.exists()
+    hint = "put it back, or make a new pair: peerauth keygen --force" if half else "type: peerauth keygen"
+    what = "this node has half an identity" if half else "this node has no identity yet"
+    return BadInput("no-identity", f"{what}: {error.message}", hint)
 
 
 def read_own_certificate(config: Config) -> Certificate:
@@ -165,7 +168,7 @@ def read_own_certificate(config: Config) -> Certificate:
         return read_certificates(files.read_bounded(config.certificate, MAXIMUM_BYTES))[0]
     except BadInput as error:
         if error.code == "no-such-file":
-            raise _no_identity(error) from error
+            raise _no_identity(config, error) from error
         named = files.shown(config.certificate)
         raise BadInput(
             error.code, error.message if named in error.message else f"{named}: {error.message}", error.hint

@@ -132,7 +132,7 @@ class PeerDirectory:
         kept_look = () if recent else look
         try:
             data = files.read_bounded(path, MAXIMUM_BYTES)
-            if path.suffix == ".toml":
+            if path.suffix.lower() == ".toml":
                 return _File(kept_look, settings=parse_settings(data, path))
             check_name(path.stem.lower())
             held = leaves(read_certificates(data))
@@ -140,9 +140,11 @@ class PeerDirectory:
             if error.code == "no-such-file":
                 return None
             message = error.message if files.shown(path) in error.message else f"{files.shown(path)}: {error.message}"
+            if known is None and path.suffix.lower() == ".toml":
+                message += "; until it is mended, its peer is not admitted"
             problem = Problem(path, error.code, message)
             if known is None:
-                peer = self._snapshot.peers.get(path.stem.lower()) if path.suffix == ".toml" else None
+                peer = self._snapshot.peers.get(path.stem.lower()) if path.suffix.lower() == ".toml" else None
                 return _File(kept_look, settings=peer.settings if peer else None, problem=problem)
             return replace(known, look=kept_look, problem=problem)
         return _File(kept_look, tuple(c.fingerprint for c in held), tuple(c.key_fingerprint for c in held))
@@ -155,7 +157,7 @@ class PeerDirectory:
             found = [Path(entry.path) for entry in os.scandir(self.path) if _is_ours(entry.name)]
         except OSError:
             return []
-        return sorted(path for path in found if path.stem.lower() == name and path.suffix != ".toml")
+        return sorted(path for path in found if path.stem.lower() == name and path.suffix.lower() != ".toml")
 
     def certificates(self, name: str) -> list[Certificate]:
         """The pinned certificates of a peer, as they are on disk now; broken files are left out."""
@@ -176,7 +178,7 @@ class PeerDirectory:
             return held
         for path in paths:
             name = path.stem.lower()
-            if path.suffix != ".toml" and name in held:
+            if path.suffix.lower() != ".toml" and name in held:
                 with contextlib.suppress(BadInput):
                     held[name] += leaves(read_certificates(files.read_bounded(path, MAXIMUM_BYTES)))
         return {name: list(dict.fromkeys(certificates)) for name, certificates in held.items()}
@@ -270,15 +272,15 @@ class PeerDirectory:
         self.refresh()
 
     def _notes_of(self, name: str) -> list[Path]:
-        return [path for path in self.path.glob("*.toml") if path.stem.lower() == name]
+        return [path for path in self.path.glob("*.[tT][oO][mM][lL]") if path.stem.lower() == name]
 
 
 def _assemble(looked: Mapping[str, _File], directory: Path) -> tuple[PeerSet, tuple[Problem, ...]]:
     problems = [file.problem for file in looked.values() if file.problem]
-    settings = {Path(name).stem.lower(): file for name, file in looked.items() if name.endswith(".toml")}
+    settings = {Path(name).stem.lower(): file for name, file in looked.items() if name.lower().endswith(".toml")}
     held: dict[str, list[_File]] = {}
     for name, file in sorted(looked.items()):
-        if not name.endswith(".toml") and file.pins:
+        if not name.lower().endswith(".toml") and file.pins:
             held.setdefault(Path(name).stem.lower(), []).append(file)
     peers: list[Peer] = []
     holders: dict[Fingerprint, str] = {}
@@ -306,4 +308,4 @@ def no_such_peer(name: str, peers: PeerSet) -> BadInput:
 
 
 def _is_ours(name: str) -> bool:
-    return not name.startswith(".") and name.endswith((*CERTIFICATE_SUFFIXES, ".toml"))
+    return not name.startswith(".") and name.lower().endswith((*CERTIFICATE_SUFFIXES, ".toml"))

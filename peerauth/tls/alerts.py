@@ -80,7 +80,7 @@ def from_openssl(error: SSL.Error) -> Exception:
         "https proxy request",
         "bad record type",
     ):
-        return ConnectFailed("not-tls", "the other side does not speak TLS on this connection")
+        return ConnectFailed("not-tls", "the other side does not speak TLS on this connection", "is it the right port?")
     if reason in ("unsupported protocol", "no protocols available", "version too low"):
         return ConnectFailed(
             "tls-version",

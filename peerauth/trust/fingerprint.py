@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from peerauth.errors import BadInput
 
-_PREFIX = re.compile(r"\s*(?:sha-?256|sha256 fingerprint|fingerprint)\s*(?==|/|:)", re.IGNORECASE)
-_AFTER_PREFIX = ("", "=", "://", "//", "/", ":")  # base64 may begin with slashes itself: its length tells
+# Of "sha256//" and "SHA256:" the slashes of the one are not the base64 of the other.
+_PREFIX = re.compile(r"\s*(?:sha-?256|sha256 fingerprint|fingerprint)\s*(?:=|//|:)\s*", re.IGNORECASE)
 _HEX_SEPARATORS = re.compile(r"[\s:.-]")
 _HEX = re.compile(r"[0-9a-fA-F]{64}")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{43}=?")
@@ -42,10 +42,9 @@ class Fingerprint:
 
         Raises BadInput("bad-fingerprint") for anything else; a shortened fingerprint is never enough.
         """
-        found = _PREFIX.match(text) if len(text) <= 200 else None
-        body = text[found.end() :] if found else text[:201]
-        for separator in _AFTER_PREFIX if found else ("",):
-            digest = _digest(body.removeprefix(separator).strip()) if body.startswith(separator) else None
+        if len(text) <= 200:
+            found = _PREFIX.match(text)
+            digest = _digest(text[found.end() if found else 0 :].strip())
             if digest is not None:
                 return cls(digest)
         raise BadInput(

@@ -24,6 +24,7 @@ from peerauth.trust.reading import read_certificates
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 MAXIMUM_DAYS = 36_500
+_ANEW = "put the right pair back, or make a new one beside the old: peerauth keygen --force"
 _DNS = re.compile(r"(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}))*\.?")
 
 
@@ -80,12 +81,12 @@ def load_identity(key_pem: bytes, certificate_pem: bytes, passphrase: bytes | No
     except ValueError as error:
         if b"ENCRYPTED" in key_pem and passphrase is not None:
             raise BadInput("passphrase-wrong", "this passphrase does not open the private key") from error
-        raise BadInput("bad-key", "the private key cannot be read: it is not a PEM private key") from error
+        raise BadInput("bad-key", "the private key cannot be read: it is not a PEM private key", _ANEW) from error
     if not isinstance(key, PrivateKey):
-        raise BadInput("bad-key", "the private key is of a kind that TLS 1.3 cannot use")
+        raise BadInput("bad-key", "the private key is of a kind that TLS 1.3 cannot use", _ANEW)
     public = key.public_key().public_bytes(Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     if certificate.key_fingerprint != certificate.key_fingerprint.of(public):
-        raise BadInput("key-mismatch", "the private key and the certificate do not belong together")
+        raise BadInput("key-mismatch", "the private key and the certificate do not belong together", _ANEW)
     return Identity(key, certificate)
 
 

@@ -37,24 +37,23 @@ async def admitted(node: Running, own: Identity) -> ssl.SSLSocket:
     return tls
 
 
-def transfer(tls: ssl.SSLSocket, begun: threading.Event, go_on: threading.Event) -> tuple[str, str]:
-    """Send much and get it back while others are removed; both checksums."""
-    data = random.Random(2).randbytes(SIZE)  # noqa: S311 - the same every time
-
-    def send() -> None:
-        tls.sendall(data[: SIZE // 4])
+def transfer(tls: ssl.SSLSocket, begun: threading.Event, over: threading.Event) -> tuple[str, str]:
+    """Send much and get it back, until others were removed and at least SIZE bytes went; both checksums."""
+    chance = random.Random(2)  # noqa: S311 - the same every time
+    said, heard, went = hashlib.sha256(), hashlib.sha256(), 0
+    while went < SIZE or not over.is_set():
+        data = chance.randbytes(100_000)
+        said.update(data)
+        tls.sendall(data)
+        came = 0
+        while came < len(data):
+            piece = tls.recv(65536)
+            assert piece, "the other peer's connection ended as well"
+            heard.update(piece)
+            came += len(piece)
+        went += came
         begun.set()
-        go_on.wait(20)
-        tls.sendall(data[SIZE // 4 :])
-
-    heard, came = hashlib.sha256(), 0
-    sender = threading.Thread(target=send)
-    sender.start()
-    while came < SIZE and (piece := tls.recv(65536)):
-        heard.update(piece)
-        came += len(piece)
-    sender.join()
-    return hashlib.sha256(data).hexdigest(), heard.hexdigest()
+    return said.hexdigest(), heard.hexdigest()
 
 
 REMOVALS: dict[str, Callable[[Yard], object]] = {
@@ -71,14 +70,14 @@ async def test_removed_peer_loses_its_live_connections_and_another_keeps_every_b
     alice, bob = yard.pin("alice"), yard.pin("bob")
     async with running(yard) as node:
         first, second, other = [await admitted(node, own) for own in (alice, alice, bob)]
-        begun, go_on = threading.Event(), threading.Event()
-        whole = asyncio.create_task(asyncio.to_thread(transfer, other, begun, go_on))
+        begun, over = threading.Event(), threading.Event()
+        whole = asyncio.create_task(asyncio.to_thread(transfer, other, begun, over))
         await asyncio.to_thread(begun.wait, 20)
         started = time.monotonic()
         REMOVALS[removal](yard)
         ends = await asyncio.gather(*(asyncio.to_thread(how_it_ends, tls) for tls in (first, second)))
         took = time.monotonic() - started
-        go_on.set()
+        over.set()
         sent, received = await whole
 
         assert ends == ["cut", "cut"]

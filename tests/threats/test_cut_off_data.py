@@ -119,6 +119,7 @@ async def test_how_the_peer_ends_is_how_the_target_hears_it(yard: Yard, end: str
                 await node.hears("admitted")
                 if end == "goodbye":
                     one.say_goodbye()
+                    await asyncio.to_thread(plain_rest, one)  # closing with something unread would be a reset
                 elif end == "reset":
                     one.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
                 one.close()
