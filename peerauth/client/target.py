@@ -54,7 +54,7 @@ def resolve(text: str, peers: PeerSet, meant: str | None = None, *, default_port
     there = [peer for peer in peers if peer.address == str(address)]
     if len(there) == 1:
         return Target(there[0], address)
-    if difflib.get_close_matches(address.host, list(peers.peers), 1):
+    if address.server_name and difflib.get_close_matches(address.server_name, list(peers.peers), 1):
         raise BadInput("no-such-peer", f"there is no peer {address.host}", _nearest(address.host, peers))
     names = ", ".join(list(peers.peers)[:5]) or "none is pinned yet"
     raise BadInput("who-is-meant", f"which peer is meant at {address}?", f"say it with --peer NAME (known: {names})")

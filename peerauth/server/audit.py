@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from peerauth.rate import Bucket
+
 REFUSALS_AT_ONCE = 20
 REFUSALS_PER_SECOND = 2.0
 
@@ -52,10 +54,7 @@ class Audit:
 
     def __init__(self, sink: Callable[[Event], None], now: Callable[[], float]) -> None:
         self._sink = _quiet(sink)
-        self._now = now
-        self._tokens = float(REFUSALS_AT_ONCE)
-        self._last = now()
-        self._left_out = 0
+        self._refusals = Bucket(REFUSALS_AT_ONCE, REFUSALS_PER_SECOND, now)
 
     def report(self, event: Event) -> None:
         """Report something that cannot be caused at will by strangers."""
@@ -63,18 +62,12 @@ class Audit:
 
     def refused(self, event: Event) -> None:
         """Report a refusal, unless there were too many lately."""
-        now = self._now()
-        self._tokens = min(REFUSALS_AT_ONCE, self._tokens + (now - self._last) * REFUSALS_PER_SECOND)
-        self._last = now
-        if self._tokens < 1:
-            self._left_out += 1
-            return
-        self._tokens -= 1
-        self.flush()
-        self._sink(event)
+        if self._refusals.take():
+            self.flush()
+            self._sink(event)
 
     def flush(self) -> None:
         """Say how many refusals were left out, if any."""
-        if self._left_out:
-            count, self._left_out = self._left_out, 0
+        count = self._refusals.left_out()
+        if count:
             self._sink(Event("left-out", f"{count} more refusals were not listed one by one"))

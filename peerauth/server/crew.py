@@ -76,10 +76,15 @@ class Crew:
             fallen[1]()
 
     def close(self) -> None:
-        """Let the threads end; what waits is forgotten."""
+        """Let the threads end; what waits is dropped."""
+        waiting = []
         with self._changed:
             self._closed = True
+            while (found := self._queue.pop()) is not None:
+                waiting.append(found)
             self._changed.notify_all()
+        for _, dropped in waiting:
+            dropped()
         for thread in self._threads:
             thread.join(1.0)
 

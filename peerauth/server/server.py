@@ -159,4 +159,5 @@ class Server:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._crew.close()
+        await asyncio.sleep(0)  # what the threads had is handed back to the loop, and closed there
         close_lingering()

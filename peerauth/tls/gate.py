@@ -19,6 +19,7 @@ from typing import Final
 
 from peerauth.address import Address as Where
 from peerauth.errors import TrustRefused
+from peerauth.rate import Bucket
 from peerauth.tls.alerts import from_alert
 from peerauth.trust.certificate import Certificate
 from peerauth.trust.decision import Address, Admitted, Code, Refused, decide
@@ -28,6 +29,8 @@ from peerauth.trust.peers import PeerSet
 from peerauth.trust.policy import EVERY_PEER, Policy
 
 FRESH_S: Final = 0.1  # how old the peer set that a handshake is judged by may be
+REFUSALS_AT_ONCE: Final = 20  # lines of the log that strangers can cause
+REFUSALS_PER_SECOND: Final = 2.0
 PATIENCE_S: Final = 1.0  # until certificates that could not be found for the pool are looked for again
 
 _log = logging.getLogger("peerauth")
@@ -72,6 +75,7 @@ class Gate:
         self._loaded: set[Fingerprint] = set()
         self._not_found: set[Fingerprint] = set()
         self._lock = threading.Lock()
+        self._told = Bucket(REFUSALS_AT_ONCE, REFUSALS_PER_SECOND, time.monotonic)
 
     def admit(self, connection: Connection, handshake: Callable[[], None]) -> Admitted:
         """Shake hands, then decide.
@@ -152,7 +156,10 @@ class Gate:
         if refused.code is Code.UNKNOWN and refused.fingerprint is None:
             hint = "OpenSSL does not tell whose; if you know it, get its certificate: peerauth peer add FILE"
         text = f"{message} ({hint})" if hint else message
-        _log.warning("%s: %s", _remote(connection) or "a connection", text)
+        if self._told.take():
+            count = self._told.left_out()
+            more = f" ({count} more refusals were not listed)" if count else ""
+            _log.warning("%s: %s%s", _remote(connection) or "a connection", text, more)
         return PeerRefused(refused, text)
 
 

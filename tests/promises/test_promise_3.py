@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 import ssl
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -270,6 +271,51 @@ async def test_directory_behind_a_link_is_followed_when_the_link_is_swapped(yard
         assert await asyncio.to_thread(how_it_ends, tls) == "cut"
         assert await hear(node, identity("bob")) == "hello bob"
         tls.close()
+
+
+@on_loops("uvloop")
+async def test_file_behind_a_link_is_followed_where_it_lies(yard: Yard, tmp_path: Path) -> None:
+    """The slow poll would notice as well, two seconds later."""
+    elsewhere = Yard(tmp_path / "elsewhere")
+    alice = elsewhere.pin("alice")
+    (yard.path / "alice.crt").symlink_to(elsewhere.path / "alice.crt")
+    async with running(yard) as node:
+        tls = await stay(node, alice)
+        started = time.monotonic()
+        elsewhere.unpin("alice")
+        assert await asyncio.to_thread(how_it_ends, tls) == "cut"
+        assert time.monotonic() - started < 1.0
+        tls.close()
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+@on_loops("uvloop")
+async def test_look_into_the_middle_of_an_edit_is_looked_at_again(
+    yard: Yard, noticed_by: str, monkeypatch: pytest.MonkeyPatch, comes_back: bool
+) -> None:
+    """Whatever made us look, a peer is gone only if it is still gone when things have settled."""
+    del noticed_by
+    alice, looks = yard.pin("alice"), 0
+    file = yard.path / "alice.crt"
+    examine = PeerDirectory.examine
+
+    def in_the_middle(directory: PeerDirectory) -> object:
+        nonlocal looks
+        looks += 1
+        if looks != 2:  # the first one is the server's start
+            return examine(directory)
+        file.unlink()
+        found = examine(directory)
+        if comes_back:
+            file.write_text(alice.certificate.pem)
+        return found
+
+    monkeypatch.setattr(PeerDirectory, "examine", in_the_middle)
+    async with running(yard) as node:
+        await node.until(lambda: looks > 2 and (comes_back or bool(node.told("peer-removed"))))
+        yard.pin("bob")
+        await node.hears("peer-added", peer="bob")
+        assert bool(node.told("peer-removed", peer="alice")) == (not comes_back)
 
 
 @on_loops("uvloop")

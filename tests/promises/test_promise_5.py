@@ -125,7 +125,7 @@ async def test_client_that_refuses_this_server_is_no_mystery_here(yard: Yard) ->
     async with running(yard) as node:
         assert "CERTIFICATE_VERIFY_FAILED" in await asyncio.to_thread(caller.hear, node.port)
         event = await node.hears("refused", code="refused-by-peer")
-        assert "does not trust this node's certificate" in (event.hint or "")
+        assert "it has another one pinned" in (event.hint or "")
 
 
 @pytest.mark.parametrize("code", list(Code))

@@ -14,6 +14,7 @@ from typing import TypeAlias
 LAYERS = {
     "errors": 0,
     "address": 1,
+    "rate": 1,
     "trust": 2,
     "store": 3,
     "tls": 3,

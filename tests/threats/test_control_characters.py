@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.running import environment, process
+from tests.cli.running import environment, peerauth, process
 from tests.promises.test_promise_9 import Impostor
 from tests.support.dropin import DEADLINE_S, mint
 from tests.support.engine import Caller
@@ -54,7 +54,7 @@ def test_commands_escape_what_a_certificate_says(home: Path, tmp_path: Path, how
     ]
     said = ""
     for words in commands:
-        result = process("--home", home, *words, *how)
+        result = peerauth("--home", home, *words, *how)
         said += result.out + result.err
         assert harmless(result.out), words
         assert harmless(result.err), words

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+import threading
 
 import pytest
 
@@ -101,10 +102,13 @@ async def test_targets_end_is_passed_on_and_the_peer_still_speaks(yard: Yard) ->
 async def test_how_the_peer_ends_is_how_the_target_hears_it(yard: Yard, end: str) -> None:
     """A connection that ends without TLS's goodbye is a broken one, whatever TCP says."""
     heard: list[str] = []
+    begun = threading.Event()
 
     def listen(sock: socket.socket) -> None:
+        first = sock.recv(1)
+        begun.set()
         try:
-            data = everything(sock)
+            data = first + everything(sock)
         except ConnectionResetError:
             heard.append("reset")
         else:
@@ -116,7 +120,7 @@ async def test_how_the_peer_ends_is_how_the_target_hears_it(yard: Yard, end: str
             with Speaker(Caller(alice), node.port) as one:
                 await asyncio.to_thread(one.shake)
                 one.say(b"half of i")
-                await node.hears("admitted")
+                await asyncio.to_thread(begun.wait, 20)
                 if end == "goodbye":
                     one.say_goodbye()
                     await asyncio.to_thread(plain_rest, one)  # closing with something unread would be a reset

@@ -8,6 +8,7 @@ import gc
 import random
 import socket
 import struct
+import threading
 from collections.abc import Callable
 
 from peerauth.store.config import Limits
@@ -16,7 +17,7 @@ from tests.support.dropin import mint
 from tests.support.engine import Caller, Halting, Yard, descriptors, on_loops, running
 from tests.support.targets import echo, target
 
-ROUNDS = 8
+ROUNDS = 5
 RESET = struct.pack("ii", 1, 0)
 
 
@@ -96,3 +97,29 @@ async def test_handshake_that_times_out_while_it_waits_for_a_thread_is_closed(ya
                 gc.enable()
         hall.submit = submit
         assert await asyncio.to_thread(caller.hear, node.port) == "hello alice"
+
+
+@on_loops()
+async def test_server_that_stops_in_the_middle_of_handshakes_closes_their_sockets(yard: Yard) -> None:
+    """Those that a thread has, and those that wait for one."""
+    caller, began, gate = Caller(yard.pin("alice")), threading.Event(), threading.Event()
+
+    def busy() -> None:
+        began.set()
+        gate.wait(20)
+
+    with contextlib.ExitStack() as held:
+        async with running(yard) as node:
+            threads = len(node.server._crew._threads)
+            for n in range(threads):
+                node.server._crew.submit(f"busy {n}", busy, gate.set)
+            await asyncio.to_thread(began.wait, 20)
+            for _ in range(5):
+                one = held.enter_context(Halting(caller, node.port))
+                one.sock.sendall(one.hello())
+            await node.until(lambda: len(node.server._crew._queue) == 5)
+            gc.disable()
+            threading.Timer(0.1, gate.set).start()
+        sockets = [one for one in gc.get_objects() if isinstance(one, socket.socket)]
+        gc.enable()
+        assert [one for one in sockets if one.fileno() >= 0 and one.getsockname()[1:] == (node.port,)] == []

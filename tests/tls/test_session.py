@@ -145,7 +145,8 @@ async def test_what_the_server_says_first_reaches_a_client_that_writes_first(tmp
             transport.abort()
 
 
-def established() -> tuple[Session, socket.socket]:
+@contextlib.contextmanager
+def established() -> Iterator[tuple[Session, socket.socket]]:
     """A server's session whose client has been admitted, and the client's socket."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         far = socket.create_connection(listening.getsockname())
@@ -157,7 +158,8 @@ def established() -> tuple[Session, socket.socket]:
     while {client.handshake(), server.handshake()} != {Wait.NOTHING}:
         pass
     server.confirm()
-    return server, far
+    with near, far:
+        yield server, far
 
 
 def _yes(der: bytes | None) -> Admitted:
@@ -167,11 +169,11 @@ def _yes(der: bytes | None) -> Admitted:
 
 def test_a_failed_write_leaves_nothing_in_the_queue_that_all_connections_share() -> None:
     """OpenSSL's queue of errors belongs to the thread: what one connection leaves there, another may trip over."""
-    server, far = established()
-    far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-    far.close()
-    with pytest.raises(ConnectionError):
-        server.write(b"x")
+    with established() as (server, far):
+        far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        far.close()
+        with pytest.raises(ConnectionError):
+            server.write(b"x")
     assert Binding.lib.ERR_peek_error() == 0
 
 

@@ -1,0 +1,33 @@
+"""A bound on what others can cause: so many at once, so many a second, and a count of what was left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+
+class Bucket:
+    """A token bucket on the clock `now` (seconds, monotonic)."""
+
+    def __init__(self, at_once: int, per_second: float, now: Callable[[], float]) -> None:
+        self._most = float(at_once)
+        self._per_second = per_second
+        self._now = now
+        self._tokens = self._most
+        self._last = now()
+        self._left_out = 0
+
+    def take(self) -> bool:
+        """Whether there is room for one more; if not, it is counted."""
+        now = self._now()
+        self._tokens = min(self._most, self._tokens + (now - self._last) * self._per_second)
+        self._last = now
+        if self._tokens < 1:
+            self._left_out += 1
+            return False
+        self._tokens -= 1
+        return True
+
+    def left_out(self) -> int:
+        """How many found no room since this was last asked."""
+        count, self._left_out = self._left_out, 0
+        return count
