@@ -154,19 +154,23 @@ def close_output() -> None:
 
 
 @contextlib.contextmanager
-def option(name: str) -> Iterator[None]:
-    """Turn BadInput about the value of an option or argument into a usage error (exit code 2) that names it."""
+def option(name: str, *codes: str) -> Iterator[None]:
+    """Turn BadInput about the value of an option or argument into a usage error (exit code 2) that names it.
+
+    With `codes`, only these are about the value; others are about what is or is not there.
+    """
     try:
         yield
     except BadInput as error:
+        if codes and error.code not in codes:
+            raise
         raise UsageError(error.code, f"{name}: {error.message}", error.hint) from error
 
 
 def _leave(ui: Ui, error: PeerAuthError) -> NoReturn:
-    try:
+    with contextlib.suppress(OSError):  # nobody reads, or the disk is full: the exit code still says it
         ui.error(error)
-    except BrokenPipeError:
-        close_output()
+    close_output()
     raise typer.Exit(error.exit_code) from None
 
 
