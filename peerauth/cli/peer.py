@@ -129,7 +129,7 @@ def remove(
     ui: Ui, names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Who is no longer to be admitted.")]
 ) -> None:
     """Take peers out of the list; a running server ends their connections."""
-    from peerauth.store.peerdir import no_such_peer
+    from peerauth.trust.peers import no_such_peer
 
     _, directory = open_peers(ui)
     names = list(dict.fromkeys(_checked(name) for name in names))

@@ -6,8 +6,8 @@ import difflib
 from dataclasses import dataclass
 
 from peerauth.address import DEFAULT_PORT, Address, parse_address
-from peerauth.errors import BadInput, printable
-from peerauth.trust.peers import NAME, Peer, PeerSet
+from peerauth.errors import BadInput
+from peerauth.trust.peers import NAME, Peer, PeerSet, no_such_peer
 
 NOTE_ADDRESS = "to note where it is, add its certificate once more: peerauth peer add FILE --address HOST:PORT"
 
@@ -24,11 +24,7 @@ def find_peer(name: str, peers: PeerSet) -> Peer:
     """The peer of this name. Raises BadInput("no-such-peer")."""
     peer = peers.get(name)
     if peer is None:
-        raise BadInput(
-            "no-such-peer",
-            f"there is no peer {printable(name, 80)}",
-            "to see who is pinned: peerauth peer list; to pin a server: peerauth peer scan HOST:PORT --add NAME",
-        )
+        raise no_such_peer(name, peers)
     return peer
 
 
@@ -45,9 +41,7 @@ def resolve(text: str, peers: PeerSet, meant: str | None = None, *, default_port
         address = parse_address(text, default_port=default_port)
     except BadInput as error:
         if meant is None and NAME.fullmatch(text):
-            raise BadInput(
-                "no-such-peer", f"there is no peer {text}, and it is not HOST:PORT either", _nearest(text, peers)
-            ) from error
+            raise no_such_peer(text, peers) from error
         raise
     if meant is not None:
         return Target(find_peer(meant, peers), address)
@@ -55,14 +49,9 @@ def resolve(text: str, peers: PeerSet, meant: str | None = None, *, default_port
     if len(there) == 1:
         return Target(there[0], address)
     if address.server_name and difflib.get_close_matches(address.server_name, list(peers.peers), 1):
-        raise BadInput("no-such-peer", f"there is no peer {address.host}", _nearest(address.host, peers))
+        raise no_such_peer(address.host, peers)
     names = ", ".join(list(peers.peers)[:5]) or "none is pinned yet"
     raise BadInput("who-is-meant", f"which peer is meant at {address}?", f"say it with --peer NAME (known: {names})")
-
-
-def _nearest(name: str, peers: PeerSet) -> str:
-    near = difflib.get_close_matches(name, list(peers.peers), 1)
-    return f"did you mean {near[0]}?" if near else "to see who is pinned: peerauth peer list"
 
 
 def _peer_in(text: str, peers: PeerSet) -> Peer | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from watchfiles._rust_notify import RustNotify
 
-from peerauth.store.peerdir import PeerDirectory, Problem
+from peerauth.store.peerfiles import PeerFiles, Problem
 from peerauth.trust.peers import PeerSet
 
 SETTLE = 0.1
@@ -50,7 +50,7 @@ class Change:
         return sorted(name for name in both if self.before.peers[name] != self.after.peers[name])
 
 
-async def watch(directory: PeerDirectory, on_change: Callable[[Change], None], *, poll: float = POLL) -> None:
+async def watch(directory: PeerFiles, on_change: Callable[[Change], None], *, poll: float = POLL) -> None:
     """Keep `directory` fresh and call `on_change` in this loop for every difference, until cancelled."""
     loop = asyncio.get_running_loop()
     seen, reported = directory.current, directory.problems  # not `current` later on: others may refresh it meanwhile
@@ -83,7 +83,7 @@ async def watch(directory: PeerDirectory, on_change: Callable[[Change], None], *
             notifier.stop()
 
 
-def _identities(directory: PeerDirectory) -> dict[Path, tuple[int, int]]:
+def _identities(directory: PeerFiles) -> dict[Path, tuple[int, int]]:
     """The directories to watch with what they are now; a directory that was made anew is another one."""
     found: dict[Path, tuple[int, int]] = {}
     for path in directory.places():

@@ -5,6 +5,7 @@ A set is replaced whole, never edited. Looking a certificate up costs one hash a
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -135,3 +136,10 @@ class PeerSet:
     def narrowed_by(self, newer: PeerSet) -> bool:
         """Whether `newer` takes anything away from what this set admits: a peer gone, or any peer changed."""
         return any(newer.peers.get(name) != peer for name, peer in self.peers.items())
+
+
+def no_such_peer(name: str, peers: PeerSet) -> BadInput:
+    """The error for a name that nobody has, with the nearest that somebody has."""
+    near = difflib.get_close_matches(name, list(peers.peers), 1)
+    hint = f"did you mean {near[0]}?" if near else "to see who is pinned: peerauth peer list"
+    return BadInput("no-such-peer", f"there is no peer {printable(name, 80)}", hint)

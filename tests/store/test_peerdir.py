@@ -59,7 +59,7 @@ def test_only_what_changed_is_read_again(yard: Yard, monkeypatch: pytest.MonkeyP
     for name in ("alice", "bob", "carol"):
         yard.pin(name)
         os.utime(yard.path / f"{name}.crt", (1, 1))
-    monkeypatch.setattr("peerauth.store.peerdir._RACY", -1e9)
+    monkeypatch.setattr("peerauth.store.peerfiles._RACY", -1e9)
     directory = PeerDirectory(yard.path)
     directory.refresh()
     read: list[str] = []
