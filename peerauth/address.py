@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 from dataclasses import dataclass
 
@@ -65,7 +66,9 @@ def parse_address(text: str, *, default_port: int | None = None, what: str = "ad
 
 def _split(text: str) -> tuple[str, str]:
     if text.startswith("["):
-        host, _, rest = text[1:].partition("]")
+        host, bracket, rest = text[1:].partition("]")
+        if not bracket or rest[:1] not in {"", ":"}:
+            return text, ""  # which is no host
         return host, rest.removeprefix(":")
     if text.count(":") > 1:  # a bare IPv6 address has no port
         return text, ""
@@ -75,6 +78,10 @@ def _split(text: str) -> tuple[str, str]:
 
 def _check_host(host: str, text: str, what: str) -> str:
     plain = host.isascii() and host.isprintable() and not set(host) & set(" /@?#\\\"'%<>[]") and len(host) <= 253
+    if plain and ":" in host:
+        with contextlib.suppress(ValueError):
+            return str(ipaddress.IPv6Address(host))
+        plain = False
     if not plain:
         raise BadInput("bad-address", f"the {what} '{printable(text, 80)}' has no usable host name")
     return host

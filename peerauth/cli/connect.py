@@ -38,7 +38,8 @@ def connect(
     from peerauth.client.target import resolve
 
     dialer = make_dialer(ui, passphrase_file)
-    target = resolve(to, dialer.peers(), peer)
+    with option("PEER", "bad-address"):
+        target = resolve(to, dialer.peers(), peer)
     ui.detail(f"{target.peer.name} is expected at {target.address}")
     if listen is None:
         from peerauth.client.pipe import pipe

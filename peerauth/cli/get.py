@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from peerauth.cli.command import command
+from peerauth.cli.command import command, option
 from peerauth.cli.connect import PeerOption
 from peerauth.cli.node import make_dialer
 from peerauth.cli.secret import PassphraseFileOption
@@ -36,7 +36,9 @@ def get(
     fail: Annotated[bool, typer.Option("-f", "--fail", help="Exit with 1 when the status is 400 or more.")] = False,
     max_wait: Annotated[
         float | None,
-        typer.Option("--max-wait", metavar="SECONDS", help="How long to wait for each piece of an answer.", min=0.1),
+        typer.Option(
+            "--max-wait", metavar="SECONDS", help="How long to wait for each piece of an answer.", min=0.1, max=86400
+        ),
     ] = None,
     passphrase_file: PassphraseFileOption = None,
 ) -> None:
@@ -46,13 +48,14 @@ def get(
 
     headers = _headers(header or [])
     body = _body(data)
-    method = method or ("GET" if body is None else "POST")
+    method = ("GET" if body is None else "POST") if method is None else method
     if not method or set(method) - _TOKEN:
         raise UsageError("bad-method", f"'{printable(method, 40)}' is not an HTTP method")
     if body is not None and "content-type" not in {name.lower() for name in headers}:
         headers["Content-Type"] = "application/x-www-form-urlencoded"
     dialer = make_dialer(ui, passphrase_file, HTTP_1_1)
-    asked = parse_url(url, dialer.peers(), peer)
+    with option("URL", "bad-url", "bad-address"):
+        asked = parse_url(url, dialer.peers(), peer)
     with request(dialer, asked, method, headers, body, timeout=max_wait) as (response, connection):
         session = connection.session
         ui.detail(
@@ -93,8 +96,9 @@ def _body(data: str | None) -> bytes | None:
         return sys.stdin.buffer.read()
     try:
         return Path(data[1:]).read_bytes()
-    except OSError as error:
-        raise BadInput("unreadable", f"{printable(data[1:])} cannot be read: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # ValueError: no path can be written so
+        reason = error.strerror if isinstance(error, OSError) else "there is no such file"
+        raise BadInput("unreadable", f"{printable(data[1:])} cannot be read: {reason}") from error
 
 
 def _print_head(response: BaseHTTPResponse) -> None:
@@ -112,7 +116,7 @@ def _save(ui: Ui, response: BaseHTTPResponse, path: Path) -> None:
     from peerauth.store.files import output_file
 
     length = response.headers.get("content-length", "")
-    total = int(length) if length.isascii() and length.isdigit() else None
+    total = int(length) if length.isascii() and length.isdigit() and len(length) < 19 else None
     with output_file(path) as file, ui.progress(path.name, total) as advance:
         for piece in pieces(response):
             file.write(piece)

@@ -17,6 +17,8 @@ from peerauth.cli.ui import Ui
 from peerauth.errors import UsageError
 
 if TYPE_CHECKING:
+    import asyncio
+
     from peerauth.server.audit import Event
     from peerauth.server.server import Server
     from peerauth.store.config import Config, Service
@@ -52,6 +54,7 @@ def serve(
     async def main() -> None:
         from peerauth.server.server import Server
 
+        told = _listen_to_signals()
         server = Server(identity, directory, lambda event: _say(ui, event), limits=config.limits, min_tls=config.min_tls)
         try:
             for service in services:
@@ -60,7 +63,7 @@ def serve(
         except BaseException:
             await server.stop(0)
             raise
-        await _until_told(ui, server)
+        await _until_told(ui, server, told)
 
     run(main())
 
@@ -68,14 +71,14 @@ def serve(
 def _services(config: Config, listen: list[str], target: str | None, allow: list[str] | None) -> tuple[Service, ...]:
     from peerauth.store.config import Service, policy_for
 
-    if not (listen or target or allow):
+    if not (listen or allow) and target is None:
         if config.services:
             return config.services
         return (Service("hello", Address("0.0.0.0", DEFAULT_PORT)),)  # noqa: S104 - a server serves
     if target is not None and not listen:
         raise UsageError("no-listen", "--target needs --listen", "for instance: --listen 0.0.0.0:8443")
     with option("--target"):
-        where = parse_address(target, what="target") if target else None
+        where = parse_address(target, what="target") if target is not None else None
     with option("--listen"):
         addresses = [parse_address(text, what="address") for text in listen or [f"0.0.0.0:{DEFAULT_PORT}"]]
     name = "relay" if where else "hello"
@@ -122,8 +125,8 @@ def _say(ui: Ui, event: Event) -> None:
         ui.say(text)
 
 
-async def _until_told(ui: Ui, server: Server) -> None:
-    """Serve until a signal: SIGTERM lets connections finish for a while, SIGINT or a second signal does not."""
+def _listen_to_signals() -> asyncio.Queue[signal.Signals]:
+    """What this process is told from now on. Before anybody hears that we serve: who hears it may tell us to stop."""
     import asyncio
 
     loop = asyncio.get_running_loop()
@@ -133,6 +136,13 @@ async def _until_told(ui: Ui, server: Server) -> None:
             signal.signal(number, lambda n, _: loop.call_soon_threadsafe(told.put_nowait, signal.Signals(n)))
         else:
             loop.add_signal_handler(number, told.put_nowait, number)
+    return told
+
+
+async def _until_told(ui: Ui, server: Server, told: asyncio.Queue[signal.Signals]) -> None:
+    """Serve until a signal: SIGTERM lets connections finish for a while, SIGINT or a second signal does not."""
+    import asyncio
+
     first = await told.get()
     if first is signal.SIGINT:
         await server.stop(0)

@@ -43,7 +43,7 @@ def parse_url(text: str, peers: PeerSet, meant: str | None = None) -> Url:
     if parts.scheme != "https":
         hint = f"for instance: https://{parts.hostname or 'NAME'}{parts.path}"
         raise BadInput("bad-url", "only https is spoken here", hint)
-    if not parts.hostname or parts.username is not None or not text.isascii() or any(c <= " " for c in text):
+    if not parts.hostname or parts.username is not None or not text.isascii() or any(c <= " " or c == "\x7f" for c in text):
         raise BadInput("bad-url", f"'{printable(text)}' is not a URL that can be asked for", "write https://HOST:PORT/PATH")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     target = resolve(f"{host}:{port}" if port else host, peers, meant, default_port=HTTPS_PORT)
@@ -66,6 +66,7 @@ def request(
     Raises TrustRefused (also when the server refuses us after the handshake) or ConnectFailed.
     """
     made: list[BlockingTls] = []
+    taking: list[OSError] = []
 
     class Pinned(HTTPConnection):
         def _new_conn(self) -> Any:  # noqa: ANN401 - urllib3 wants a socket, and this does what it asks of one
@@ -81,11 +82,18 @@ def request(
         response = pool.urlopen(
             method, url.path, body=body, headers=dict(headers or {}), preload_content=False, redirect=False, retries=False
         )
-        yield response, made[-1]
-        response.close()
+        try:
+            yield response, made[-1]
+        except OSError as error:  # of whoever takes the answer: those of the connection come as HTTPError
+            taking.append(error)
+            raise
+        finally:
+            response.close()
     except PeerAuthError as error:
         raise dialer.explained(error, url.target) from error
     except (HTTPError, OSError) as error:
+        if error in taking:
+            raise
         raise _broken(error, dialer, url, heard=bool(made) and made[-1].session.heard) from error
     finally:
         for connection in made:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import socket
+import stat
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
@@ -73,7 +74,9 @@ def _unix(path: str) -> socket.socket:
 
 
 def _is_abandoned(path: str) -> bool:
-    """Whether a socket's file is there and nobody listens behind it."""
+    """Whether a socket's file is there and nobody listens behind it; a file of another kind is somebody's."""
+    if not stat.S_ISSOCK(os.lstat(path).st_mode):
+        return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, contextlib.suppress(OSError):
         probe.settimeout(1)
         return probe.connect_ex(path) == errno.ECONNREFUSED
@@ -86,6 +89,9 @@ def _cannot_listen(address: Address, error: OSError) -> PeerAuthError:
         errno.EACCES: "ports below 1024 need privileges; choose another port with --listen",
         errno.EADDRNOTAVAIL: "this machine has no such address; try 0.0.0.0 or 127.0.0.1",
     }.get(error.errno or 0)
+    if address.path is not None:
+        taken = "it is there already; choose another path with --listen"
+        hint = taken if error.errno == errno.EADDRINUSE else None
     reason = os.strerror(error.errno) if error.errno else str(error)
     return PeerAuthError("cannot-listen", f"cannot listen on {address}: {reason}", hint)
 

@@ -80,9 +80,9 @@ def parse_config(data: bytes, home: Path) -> Config:
     if name is None:
         raise node.error("name", "is missing", 'write: [node]\nname = "this-machine"')
     _as_setting(node, "name", name)
-    key = node.text("key") or f"{name}.key"
-    certificate = node.text("certificate") or f"{name}.crt"
-    peers = node.text("peers") or "peers"
+    key = _path(node, "key", f"{name}.key")
+    certificate = _path(node, "certificate", f"{name}.crt")
+    peers = _path(node, "peers", "peers")
     min_tls = node.choice("min_tls", ("1.2", "1.3"), "1.3")
     node.done()
     groups = _groups(document.table("groups"))
@@ -107,6 +107,13 @@ def _as_setting(table: Table, key: str, name: str) -> str:
         return check_name(name)
     except BadInput as error:
         raise table.error(key, f"is not usable: {error.message}", error.hint) from error
+
+
+def _path(table: Table, key: str, default: str) -> str:
+    path = table.text(key) or default
+    if "\0" in path:
+        raise table.error(key, "is not usable: no path has a NUL in it")
+    return path
 
 
 def _address(table: Table, key: str) -> Address | None:

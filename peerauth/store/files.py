@@ -35,6 +35,8 @@ def read_bounded(path: Path, limit: int) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:
         raise _unreadable(path, error) from error
+    except ValueError as error:  # a NUL, or a surrogate that stands for no byte
+        raise BadInput("no-such-file", f"there is no file {shown(path)}: no path can be written so") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise BadInput("not-a-file", f"{shown(path)} is not a regular file")

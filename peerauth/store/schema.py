@@ -85,10 +85,10 @@ class Table:
             if span is None:
                 raise self.error(key, 'must be a duration such as 10 or "10s" or "2m"')
             value = span.total_seconds()
-        number = default if value is None else float(value)
+        number = default if value is None else value
         if not low <= number <= high:
             raise self.error(key, f"must be between {low:g} and {high:g} seconds")
-        return number
+        return float(number)  # not before: a whole number can be too large for one
 
     def texts(self, key: str) -> list[str] | None:
         """A list of strings, or None when it is not set."""
