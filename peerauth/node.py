@@ -124,7 +124,7 @@ class Node:
         )
         try:
             address = Address(host, port, path)
-            bound = server.listen(address, _streams(handler), policy_for(self.config, "library", allow))
+            bound = server.listen(address, _streams(handler, server), policy_for(self.config, "library", allow))
         except BaseException:
             await server.stop(0)
             raise
@@ -271,9 +271,15 @@ class _Streams(asyncio.StreamReaderProtocol):
         super().connection_lost(explained if isinstance(explained, Exception) else exc)
 
 
-def _streams(handler: Handler) -> Callable[[Admitted], asyncio.Protocol]:
+def _streams(handler: Handler, server: Server) -> Callable[[Admitted], asyncio.Protocol]:
+    from peerauth.tls.transport import TlsTransport
+
     async def until_broken(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError):  # a peer that leaves or is removed is no failure of the handler
-            await handler(reader, writer)
+        try:
+            with contextlib.suppress(ConnectionError):  # a peer that leaves or is removed is no failure of the handler
+                await handler(reader, writer)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the connection must not stay behind
+            assert isinstance(writer.transport, TlsTransport)
+            server.handler_failed(writer.transport, error)
 
     return lambda _: _Streams(asyncio.StreamReader(), until_broken)

@@ -61,16 +61,16 @@ def connect(
         sockets = open_listeners(local)
         if not local.is_loopback:
             ui.warn(f"whoever can reach {local} now reaches {target.peer.name} as this node", "listen on 127.0.0.1 instead")
+        work = asyncio.create_task(tunnel(dialer, target, sockets, failed))
+        if sys.platform != "win32":
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, work.cancel)
         for sock in sockets:
             where = str(bound_address(sock))
             if ui.json:
                 ui.emit({"event": "listening", "address": where, "peer": target.peer.name})
             else:
                 ui.say(f"{where} leads to {target.peer.name} at {target.address}")
-        work = asyncio.create_task(tunnel(dialer, target, sockets, failed))
-        if sys.platform != "win32":
-            for number in (signal.SIGTERM, signal.SIGINT):
-                asyncio.get_running_loop().add_signal_handler(number, work.cancel)
         await asyncio.gather(work, return_exceptions=True)
 
     run(main())

@@ -11,7 +11,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from peerauth.errors import printable
 from peerauth.rate import Bucket
+from peerauth.trust.decision import Admitted
 
 REFUSALS_AT_ONCE = 20
 REFUSALS_PER_SECOND = 2.0
@@ -35,6 +37,20 @@ class Event:
     def as_data(self) -> dict[str, Any]:
         """The event without what is not set, for JSON."""
         return {key: value for key, value in asdict(self).items() if value is not None}
+
+
+def handler_failed(error: Exception, service: str, address: str, admitted: Admitted) -> Event:
+    """A service's own code raised; the connection that it had is ended."""
+    name = admitted.peer.name
+    return Event(
+        "problem",
+        f"the service '{service}' failed with {name} from {address}: {type(error).__name__}: {printable(str(error))}",
+        service=service,
+        address=address,
+        peer=name,
+        fingerprint=str(admitted.fingerprint),
+        code="handler-failed",
+    )
 
 
 def _quiet(sink: Callable[[Event], None]) -> Callable[[Event], None]:

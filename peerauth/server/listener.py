@@ -12,7 +12,7 @@ from peerauth.errors import PeerAuthError
 from peerauth.net.reach import tune
 from peerauth.net.sockets import close_listener, remote_of
 from peerauth.server.arrivals import Arrival, Arrivals, TurnedAway
-from peerauth.server.audit import Audit, Event
+from peerauth.server.audit import Audit, Event, handler_failed
 from peerauth.server.crew import Crew
 from peerauth.server.live import Connection, LiveConnections
 from peerauth.store.config import Limits
@@ -127,7 +127,13 @@ class Listener:
 
     def _admitted(self, arrival: Arrival, session: Session, admitted: Admitted) -> None:
         shared = self._shared
-        transport = TlsTransport(shared.loop, arrival.sock, session, admitted, self._handler(admitted), on_lost=self._lost)
+        try:
+            protocol = self._handler(admitted)
+        except Exception as error:  # noqa: BLE001 - of a service: its own trouble, and nobody else's
+            arrival.sock.close()
+            self._handler_failed(error, arrival, admitted)
+            return
+        transport = TlsTransport(shared.loop, arrival.sock, session, admitted, protocol, on_lost=self._lost)
         shared.live.add(Connection(transport, self._policy, arrival.remote, arrival.shown))
         shared.audit.report(
             Event(
@@ -139,7 +145,16 @@ class Listener:
                 fingerprint=str(admitted.fingerprint),
             )
         )
-        transport.start()
+        try:
+            transport.start()
+        except Exception as error:  # noqa: BLE001 - as above
+            transport.abort()
+            self._handler_failed(error, arrival, admitted)
+
+    def _handler_failed(self, error: Exception, arrival: Arrival, admitted: Admitted) -> None:
+        event = handler_failed(error, self._policy.service, arrival.shown, admitted)
+        self._shared.audit.refused(event)  # at a bounded rate: a peer can call as often as it likes
+        self._shared.loop.call_exception_handler({"message": event.message, "exception": error})
 
     def _lost(self, transport: TlsTransport) -> None:
         self._shared.live.discard(transport)

@@ -39,6 +39,10 @@ class LiveConnections:
         """Return when the last connection has ended."""
         await self._none.wait()
 
+    def find(self, transport: TlsTransport) -> Connection | None:
+        """The connection of this transport, while it is open."""
+        return self._by_peer.get(transport.peer.name, {}).get(transport)
+
     def count(self, name: str) -> int:
         """How many connections this peer has."""
         return len(self._by_peer.get(name, ()))

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from peerauth.address import Address
 from peerauth.errors import printable
 from peerauth.net.sockets import allow_many_files, bound_address, open_listeners
-from peerauth.server.audit import Audit, Event
+from peerauth.server.audit import Audit, Event, handler_failed
 from peerauth.server.crew import Crew
 from peerauth.server.hello import hello_handler
 from peerauth.server.listener import Listener, Shared
@@ -23,6 +23,7 @@ from peerauth.store.peerdir import PeerDirectory
 from peerauth.store.watch import Change, watch
 from peerauth.tls.context import HTTP_1_1, Context, MinimumVersion, server_context
 from peerauth.tls.linger import close_all as close_lingering
+from peerauth.tls.transport import TlsTransport
 from peerauth.trust.decision import Admitted, Code, Refused
 from peerauth.trust.identity import Identity
 from peerauth.trust.policy import Policy
@@ -82,6 +83,14 @@ class Server:
         self._listeners.append(listener)
         listener.start()
         return [bound_address(sock) for sock in listener.sockets]
+
+    def handler_failed(self, transport: TlsTransport, error: Exception) -> None:
+        """What serves this connection has failed later on: end the connection, and say why."""
+        connection = self.live.find(transport)
+        transport.abort()
+        if connection is not None:
+            self._audit.refused(handler_failed(error, connection.policy.service, connection.shown, transport.admitted))
+        asyncio.get_running_loop().call_exception_handler({"message": "a handler failed", "exception": error})
 
     def _context(self, alpn: tuple[bytes, ...]) -> Context:
         context = self._contexts.get(alpn)
