@@ -43,11 +43,12 @@ __all__ = [
     "peer_of",
 ]
 
+if not TYPE_CHECKING:  # a type checker would take it to mean that every name is there
 
-def __getattr__(name: str) -> object:
-    """Import what is asked for when it is asked for: the command line starts without the engine."""
-    if name in _HOMES:
-        from importlib import import_module
+    def __getattr__(name: str) -> object:
+        """Import what is asked for when it is asked for: the command line starts without the engine."""
+        if name in _HOMES:
+            from importlib import import_module
 
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            return getattr(import_module(_HOMES[name]), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -69,8 +69,8 @@ def must(*argv: str | Path, cwd: Path, stdin: str = "") -> str:
 class Program:
     """A program that keeps running; its lines are waited for, and it is ended by its own process id."""
 
-    def __init__(self, *argv: str | Path, cwd: Path) -> None:
-        """Start it."""
+    def __init__(self, *argv: str | Path, cwd: Path, user: int | None = None) -> None:
+        """Start it, as another user where one is given."""
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the program
         self._process = subprocess.Popen(
             [str(word) for word in argv],
@@ -79,6 +79,9 @@ class Program:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._errors,
+            user=user,
+            group=user,
+            extra_groups=None if user is None else [],
             text=True,
             errors="replace",
         )

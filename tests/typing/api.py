@@ -1,4 +1,4 @@
-"""The library as a program uses it: checked by mypy, never run. Each `assert_type` is what a reader of docs/library.md expects."""
+"""The library as a program uses it: checked by mypy, never run."""
 
 from __future__ import annotations
 
@@ -54,7 +54,9 @@ def peers(node: Node) -> None:
 async def streams(node: Node) -> None:
     async def hello(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer = peer_of(writer)
-        assert_type(peer.name, str)
+        assert_type(peer, Peer | None)
+        if peer is not None:
+            assert_type(peer.name, str)
         writer.write(await reader.readline())
         writer.close()
 
