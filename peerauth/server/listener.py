@@ -112,15 +112,14 @@ class Listener:
         def judge(der: bytes | None) -> Decision:
             peers = self._shared.peers()
             now = datetime.now(UTC)
+            live = self._shared.live
             decision = decide(der, peers, self._policy, remote, now=now)
-            if isinstance(decision, Admitted):
-                if decision.peer.settings.max_connections is not None:
-                    live = self._shared.live.count(decision.peer.name)
-                    return decide(der, peers, self._policy, remote, now=now, live=live)
-                if len(self._shared.live) >= self._shared.limits.max_connections:
-                    return Refused(
-                        Code.TOO_MANY, decision.fingerprint, decision.peer, "this node has no room for more connections"
-                    )
+            if isinstance(decision, Admitted) and decision.peer.settings.max_connections is not None:
+                count = live.count(decision.peer.name)
+                decision = decide(der, peers, self._policy, remote, now=now, live=count)
+            if isinstance(decision, Admitted) and len(live) >= self._shared.limits.max_connections:
+                reason = "this node has no room for more connections"
+                return Refused(Code.TOO_MANY, decision.fingerprint, decision.peer, reason)
             return decision
 
         return Session(self._context(), arrival.sock, judge)

@@ -1,0 +1,25 @@
+"""`[limits] max_connections` holds for the whole node, whatever a peer's own limit is."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from peerauth.store.config import Limits
+from tests.support.engine import Caller, Yard, hear_line, on_loops, running
+
+
+@pytest.mark.parametrize("settings", ["", "max_connections = 9"])
+@pytest.mark.parametrize(("room", "admitted"), [(1, False), (2, True)])
+@on_loops("uvloop")
+async def test_the_node_is_full_for_every_peer(tmp_path: Path, settings: str, room: int, *, admitted: bool) -> None:
+    yard = Yard(tmp_path / "peers")
+    caller = Caller(yard.pin("alice", settings=settings))
+    async with running(yard, limits=Limits(max_connections=room)) as node:
+        with await asyncio.to_thread(caller.open, node.port) as first:
+            assert await asyncio.to_thread(hear_line, first) == "hello alice"
+            heard = await asyncio.to_thread(caller.hear, node.port)
+            assert (heard == "hello alice") is admitted
+            assert bool(node.told("refused", code="too-many")) is not admitted
