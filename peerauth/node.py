@@ -112,6 +112,7 @@ class Node:
         `handler(reader, writer)` runs as a task for each connection; `peer_of(writer)` says who it is. `path` listens on a
         Unix socket instead. `on_event` is told of admissions, refusals and changes. Raises PeerAuthError("cannot-listen").
         """
+        from peerauth.server.guest import by_protocol
         from peerauth.server.server import Server
 
         self.peers.directory.refresh()
@@ -124,7 +125,7 @@ class Node:
         )
         try:
             address = Address(host, port, path)
-            bound = server.listen(address, _streams(handler, server), policy_for(self.config, "library", allow))
+            bound = server.listen(address, by_protocol(_streams(handler, server)), policy_for(self.config, "library", allow))
         except BaseException:
             await server.stop(0)
             raise

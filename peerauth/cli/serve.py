@@ -115,6 +115,8 @@ def _say(ui: Ui, event: Event) -> None:
     if ui.json:
         ui.emit(event.as_data())
         return
+    if ui.quiet and event.event not in _LOUD:
+        return
     stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     verb = "" if event.message.startswith(event.event) else f"{event.event}: "
     hint = f"\n    hint: {event.hint}" if event.hint else ""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import socket
+from ipaddress import ip_address
 
 from peerauth.address import Address
 
@@ -40,6 +42,35 @@ async def _connected(loop: asyncio.AbstractEventLoop, sock: socket.socket, where
     return sock
 
 
+def connected_at_once(address: Address) -> socket.socket | None:
+    """A connected non-blocking socket where that takes no waiting: a number of this machine whose program listens.
+
+    None where it does, or fails: `reach` is for that. Nothing is waited for or looked up here.
+    """
+    where = _numeric(address)
+    if where is None:
+        return None
+    sock = socket.socket(where[0], socket.SOCK_STREAM)
+    sock.setblocking(False)
+    if sock.connect_ex(where[1]) in (0, errno.EINPROGRESS) and sock.connect_ex(where[1]) in (0, errno.EISCONN):
+        tune(sock)
+        return sock
+    sock.close()
+    return None
+
+
+@functools.lru_cache(maxsize=64)
+def _numeric(address: Address) -> tuple[int, tuple[str, int]] | None:
+    """(family, where) of a loopback address that is written as numbers."""
+    try:
+        host = ip_address(address.host or "")
+    except ValueError:
+        return None
+    return (
+        (socket.AF_INET if host.version == 4 else socket.AF_INET6, (str(host), address.port)) if host.is_loopback else None
+    )
+
+
 def reach_blocking(address: Address, timeout: float | None) -> socket.socket:
     """A connected plain socket. Raises OSError."""
     if address.path is not None:
@@ -58,10 +89,9 @@ def reach_blocking(address: Address, timeout: float | None) -> socket.socket:
 
 def tune(sock: socket.socket) -> None:
     """What every TCP connection of ours gets: no delay for small writes, and an end when the other machine is gone."""
-    if sock.family != socket.AF_UNIX:
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    with contextlib.suppress(OSError):  # a Unix socket takes the second only
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 async def connect_plain(target: Address, protocol: asyncio.Protocol) -> None:

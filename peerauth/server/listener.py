@@ -9,24 +9,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from peerauth.errors import PeerAuthError
-from peerauth.net.reach import tune
-from peerauth.net.sockets import close_listener, remote_of
-from peerauth.server.arrivals import Arrival, Arrivals, TurnedAway
+from peerauth.net.sockets import close_listener
+from peerauth.server.arrivals import Arrival, TurnedAway
 from peerauth.server.audit import Audit, Event, handler_failed
-from peerauth.server.crew import Crew
+from peerauth.server.guest import Guest, Serve, Served
 from peerauth.server.live import Connection, LiveConnections
+from peerauth.server.porch import Porch
 from peerauth.store.config import Limits
 from peerauth.tls.context import Context
 from peerauth.tls.linger import linger
+from peerauth.tls.scratch import Scratch
 from peerauth.tls.session import NotAdmitted, Session
-from peerauth.tls.transport import TlsTransport
 from peerauth.trust.decision import Admitted, Code, Decision, Refused, decide
 from peerauth.trust.explain import refused_client
 from peerauth.trust.peers import PeerSet
 from peerauth.trust.policy import Policy
-
-_ACCEPT_AT_ONCE = 64
-_REST = 0.1  # seconds without accepting when the process has no descriptors left
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +33,14 @@ class Shared:
     loop: asyncio.AbstractEventLoop
     peers: Callable[[], PeerSet]
     live: LiveConnections
-    crew: Crew
+    porch: Porch
     audit: Audit
     limits: Limits
+    buffer: Scratch
 
 
 class Listener:
-    """Everything that listens for one service. `handler` makes the protocol for a newly admitted peer."""
+    """Everything that listens for one service. `serve` takes over a newly admitted peer."""
 
     def __init__(
         self,
@@ -50,63 +48,49 @@ class Listener:
         sockets: list[socket.socket],
         policy: Policy,
         context: Callable[[], Context],
-        handler: Callable[[Admitted], asyncio.Protocol],
+        serve: Serve,
     ) -> None:
         self._shared = shared
         self.sockets = sockets
         self._policy = policy
         self._context = context
-        self._handler = handler
-        self._arrivals = Arrivals(
-            shared.loop,
-            limit=shared.limits.max_handshakes,
-            timeout=shared.limits.handshake_timeout,
-            new_session=self._new_session,
-            submit=shared.crew.submit,
-            admitted=self._admitted,
-            failed=self._failed,
-            linger=lambda sock: linger(shared.loop, sock),
-        )
+        self._serve = serve
 
     def start(self) -> None:
         """Begin to accept."""
-        for sock in self.sockets:
-            self._shared.loop.add_reader(sock.fileno(), self._accept, sock)
-
-    def review(self) -> None:
-        """Decide again about those in the handshake."""
-        self._arrivals.review()
+        self._shared.porch.open(self)
 
     def stop(self) -> None:
         """Accept no more, and send away those who are not admitted yet."""
+        self._shared.porch.shut(self)
         for sock in self.sockets:
             if sock.fileno() >= 0:
-                self._shared.loop.remove_reader(sock.fileno())
                 close_listener(sock)
-        self._arrivals.close()
 
-    def _accept(self, listening: socket.socket) -> None:
-        for _ in range(_ACCEPT_AT_ONCE):
+    def from_porch(self, arrival: Arrival, error: Exception | None) -> None:
+        """In a porter's thread: this one's handshake is done, or has failed."""
+        try:
+            self._shared.loop.call_soon_threadsafe(self._arrived, arrival, error)
+        except RuntimeError:  # the loop has ended meanwhile
+            arrival.sock.close()
+
+    def _arrived(self, arrival: Arrival, error: Exception | None) -> None:
+        session = arrival.session
+        if error is None and session is not None:
             try:
-                sock, where = listening.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError:  # no descriptors left: the fullest source gives one up, or we rest instead of spinning
-                if self._arrivals.make_room():
-                    continue
-                self._shared.loop.remove_reader(listening.fileno())
-                self._shared.loop.call_later(_REST, self._accept_again, listening)
-                return
-            sock.setblocking(False)
-            tune(sock)
-            remote, shown = remote_of(where)
-            self._arrivals.enter(sock, remote, shown)
+                self._admitted(arrival, session, session.confirm())
+            except NotAdmitted as refused:
+                error = refused
+        if error is None:
+            return
+        self._failed(arrival, error)
+        if isinstance(error, NotAdmitted):
+            linger(self._shared.loop, arrival.sock)
+        else:
+            arrival.sock.close()
 
-    def _accept_again(self, listening: socket.socket) -> None:
-        if listening.fileno() >= 0:
-            self._shared.loop.add_reader(listening.fileno(), self._accept, listening)
-
-    def _new_session(self, arrival: Arrival) -> Session:
+    def new_session(self, arrival: Arrival) -> Session:
+        """TLS for somebody new; in a porter's thread, as its judging is."""
         remote = arrival.remote
 
         def judge(der: bytes | None) -> Decision:
@@ -127,13 +111,12 @@ class Listener:
     def _admitted(self, arrival: Arrival, session: Session, admitted: Admitted) -> None:
         shared = self._shared
         try:
-            protocol = self._handler(admitted)
+            served = self._serve(Guest(shared.loop, arrival.sock, session, admitted, shared.buffer, self._lost))
         except Exception as error:  # noqa: BLE001 - of a service: its own trouble, and nobody else's
             arrival.sock.close()
             self._handler_failed(error, arrival, admitted)
             return
-        transport = TlsTransport(shared.loop, arrival.sock, session, admitted, protocol, on_lost=self._lost)
-        shared.live.add(Connection(transport, self._policy, arrival.remote, arrival.shown))
+        shared.live.add(Connection(served, self._policy, arrival.remote, arrival.shown))
         shared.audit.report(
             Event(
                 "admitted",
@@ -145,9 +128,9 @@ class Listener:
             )
         )
         try:
-            transport.start()
+            served.start()
         except Exception as error:  # noqa: BLE001 - as above
-            transport.abort()
+            served.abort()
             self._handler_failed(error, arrival, admitted)
 
     def _handler_failed(self, error: Exception, arrival: Arrival, admitted: Admitted) -> None:
@@ -155,8 +138,8 @@ class Listener:
         self._shared.audit.refused(event)  # at a bounded rate: a peer can call as often as it likes
         self._shared.loop.call_exception_handler({"message": event.message, "exception": error})
 
-    def _lost(self, transport: TlsTransport) -> None:
-        self._shared.live.discard(transport)
+    def _lost(self, served: Served) -> None:
+        self._shared.live.discard(served)
 
     def _failed(self, arrival: Arrival, error: Exception) -> None:
         hint: str | None = None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from peerauth.tls.transport import TlsTransport
+from peerauth.server.guest import Served
 from peerauth.trust.decision import Address, Refused, decide
 from peerauth.trust.peers import PeerSet
 from peerauth.trust.policy import Policy
@@ -17,7 +17,7 @@ from peerauth.trust.policy import Policy
 class Connection:
     """An admitted connection with what its admission was decided on."""
 
-    transport: TlsTransport
+    served: Served
     policy: Policy
     remote: Address | None
     shown: str
@@ -27,7 +27,7 @@ class LiveConnections:
     """Every admitted connection of a server."""
 
     def __init__(self) -> None:
-        self._by_peer: dict[str, dict[TlsTransport, Connection]] = {}
+        self._by_peer: dict[str, dict[Served, Connection]] = {}
         self._total = 0
         self._none = asyncio.Event()
         self._none.set()
@@ -39,9 +39,9 @@ class LiveConnections:
         """Return when the last connection has ended."""
         await self._none.wait()
 
-    def find(self, transport: TlsTransport) -> Connection | None:
-        """The connection of this transport, while it is open."""
-        return self._by_peer.get(transport.peer.name, {}).get(transport)
+    def find(self, served: Served) -> Connection | None:
+        """The connection of this guest, while it is open."""
+        return self._by_peer.get(served.peer.name, {}).get(served)
 
     def count(self, name: str) -> int:
         """How many connections this peer has."""
@@ -49,15 +49,15 @@ class LiveConnections:
 
     def add(self, connection: Connection) -> None:
         """Note a connection under its peer."""
-        self._by_peer.setdefault(connection.transport.peer.name, {})[connection.transport] = connection
+        self._by_peer.setdefault(connection.served.peer.name, {})[connection.served] = connection
         self._total += 1
         self._none.clear()
 
-    def discard(self, transport: TlsTransport) -> None:
+    def discard(self, served: Served) -> None:
         """Forget a connection that has ended."""
-        name = transport.peer.name
+        name = served.peer.name
         connections = self._by_peer.get(name, {})
-        if connections.pop(transport, None) is not None:
+        if connections.pop(served, None) is not None:
             self._total -= 1
             if not self._total:
                 self._none.set()
@@ -73,14 +73,14 @@ class LiveConnections:
         """
         for name in names:
             for connection in list(self._by_peer.get(name, {}).values()):
-                transport = connection.transport
-                decision = decide(transport.session.certificate, peers, connection.policy, connection.remote, now=now)
+                served = connection.served
+                decision = decide(served.session.certificate, peers, connection.policy, connection.remote, now=now)
                 if isinstance(decision, Refused):
                     ended(connection, decision)
-                    transport.abort()
-                elif decision.peer is not transport.peer:
-                    self.discard(transport)
-                    transport.admitted = decision
+                    served.abort()
+                elif decision.peer is not served.peer:
+                    self.discard(served)
+                    served.admitted = decision
                     self.add(connection)
 
     def limited_in_time(self, now: datetime) -> list[str]:
@@ -96,6 +96,6 @@ class LiveConnections:
         """The peers that have connections."""
         return list(self._by_peer)
 
-    def transports(self) -> list[TlsTransport]:
+    def everyone(self) -> list[Served]:
         """Every connection."""
-        return [transport for connections in self._by_peer.values() for transport in connections]
+        return [served for connections in self._by_peer.values() for served in connections]

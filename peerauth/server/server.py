@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -13,24 +12,22 @@ from peerauth.address import Address
 from peerauth.errors import printable
 from peerauth.net.sockets import allow_many_files, bound_address, open_listeners
 from peerauth.server.audit import Audit, Event, handler_failed
-from peerauth.server.crew import Crew
+from peerauth.server.guest import Serve, Served, by_protocol
 from peerauth.server.hello import hello_handler
 from peerauth.server.listener import Listener, Shared
 from peerauth.server.live import Connection, LiveConnections
-from peerauth.server.relay import relay_handler
+from peerauth.server.porch import Porch
+from peerauth.server.relay import relay_to
 from peerauth.store.config import Limits, Service
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.store.watch import Change, watch
 from peerauth.tls.context import HTTP_1_1, Context, MinimumVersion, server_context
 from peerauth.tls.linger import close_all as close_lingering
-from peerauth.tls.transport import TlsTransport
-from peerauth.trust.decision import Admitted, Code, Refused
+from peerauth.tls.scratch import Scratch
+from peerauth.trust.decision import Code, Refused
 from peerauth.trust.identity import Identity
 from peerauth.trust.policy import Policy
 
-Handler = Callable[[Admitted], asyncio.Protocol]
-
-_HANDSHAKES_PER_SOURCE = 256
 _TICK = 0.5  # seconds between looks at `until`
 
 
@@ -56,16 +53,16 @@ class Server:
         self._problems = peers.problems
         self._listeners: list[Listener] = []
         self._contexts: dict[tuple[bytes, ...], Context] = {}
-        self._crew = Crew(max(2, min(4, os.cpu_count() or 2)), _HANDSHAKES_PER_SOURCE)
+        self._porch = Porch(self.limits.max_handshakes, self.limits.handshake_timeout)
         self._shared = Shared(
-            asyncio.get_running_loop(), lambda: peers.current, self.live, self._crew, self._audit, self.limits
+            asyncio.get_running_loop(), lambda: peers.current, self.live, self._porch, self._audit, self.limits, Scratch()
         )
         self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._tick())]
 
     def add_service(self, service: Service) -> list[Address]:
         """Open a configured service and return where it listens. Raises PeerAuthError("cannot-listen")."""
         if service.target is None:
-            return self.listen(service.listen, hello_handler(), service.policy, HTTP_1_1)
+            return self.listen(service.listen, by_protocol(hello_handler()), service.policy, HTTP_1_1)
         target = service.target
 
         def failed(error: OSError) -> None:
@@ -75,21 +72,21 @@ class Server:
                 Event("target-down", text, "is the program behind it running?", service.name, code="target-down")
             )
 
-        return self.listen(service.listen, relay_handler(target, failed), service.policy)
+        return self.listen(service.listen, relay_to(target, failed), service.policy)
 
-    def listen(self, address: Address, handler: Handler, policy: Policy, alpn: tuple[bytes, ...] = ()) -> list[Address]:
-        """Serve admitted peers at `address` with protocols that `handler` makes; returns the bound addresses."""
-        listener = Listener(self._shared, open_listeners(address), policy, lambda: self._context(alpn), handler)
+    def listen(self, address: Address, serve: Serve, policy: Policy, alpn: tuple[bytes, ...] = ()) -> list[Address]:
+        """Serve admitted peers at `address`; returns the bound addresses."""
+        listener = Listener(self._shared, open_listeners(address), policy, lambda: self._context(alpn), serve)
         self._listeners.append(listener)
         listener.start()
         return [bound_address(sock) for sock in listener.sockets]
 
-    def handler_failed(self, transport: TlsTransport, error: Exception) -> None:
+    def handler_failed(self, served: Served, error: Exception) -> None:
         """What serves this connection has failed later on: end the connection, and say why."""
-        connection = self.live.find(transport)
-        transport.abort()
+        connection = self.live.find(served)
+        served.abort()
         if connection is not None:
-            self._audit.refused(handler_failed(error, connection.policy.service, connection.shown, transport.admitted))
+            self._audit.refused(handler_failed(error, connection.policy.service, connection.shown, served.admitted))
         asyncio.get_running_loop().call_exception_handler({"message": "a handler failed", "exception": error})
 
     def _context(self, alpn: tuple[bytes, ...]) -> Context:
@@ -116,8 +113,7 @@ class Server:
             self._contexts.clear()
             names = [*change.removed, *change.changed]
             self.live.review(names, change.after, datetime.now(UTC), self._ended)
-            for listener in self._listeners:
-                listener.review()
+            self._porch.review()
         for verb, names in (("added", change.added), ("removed", change.removed), ("changed", change.changed)):
             for name in names[:20]:
                 self._audit.report(
@@ -131,7 +127,7 @@ class Server:
             self._audit.report(Event("problem", problem.message, code=problem.code))
 
     def _ended(self, connection: Connection, refused: Refused) -> None:
-        peer = connection.transport.peer.name
+        peer = connection.served.peer.name
         reason = "it is not pinned any more" if refused.code is Code.UNKNOWN else refused.reason
         text = f"the connection of {peer} from {connection.shown} was ended: {reason}"
         self._audit.report(
@@ -162,11 +158,11 @@ class Server:
             listener.stop()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.live.none_left(), self.limits.drain if drain is None else drain)
-        for transport in self.live.transports():
-            transport.abort()
+        for served in self.live.everyone():
+            served.abort()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._crew.close()
+        self._porch.close()
         await asyncio.sleep(0)  # what the threads had is handed back to the loop, and closed there
         close_lingering()

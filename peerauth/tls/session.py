@@ -17,7 +17,8 @@ from enum import Enum
 from OpenSSL import SSL, crypto
 
 from peerauth.errors import PeerAuthError
-from peerauth.tls.alerts import error_reason, from_openssl
+from peerauth.tls import scratch
+from peerauth.tls.alerts import Truncated, error_reason, from_openssl
 from peerauth.trust.decision import Admitted, Code, Decision, Refused
 
 RECORD = 16384  # the most that one TLS record carries, RFC 8446 section 5.1
@@ -34,6 +35,13 @@ class Wait(Enum):
     WRITABLE = 2
 
 
+class Goodbye(Exception):
+    """Not an error: the other side has said that it sends no more (close_notify, or a plain end of file)."""
+
+
+Stop = Wait | Exception | None
+
+
 class NotAdmitted(Exception):
     """The other side's certificate was refused by us."""
 
@@ -45,7 +53,7 @@ class NotAdmitted(Exception):
 class Session:
     """One TLS connection as a server has it. `judge` says who a certificate is; it must not raise."""
 
-    __slots__ = ("_connection", "_fate", "_judge", "certificate", "decision", "heard")
+    __slots__ = ("_connection", "_fate", "_judge", "_ssl", "certificate", "decision", "heard")
 
     def __init__(self, context: SSL.Context, sock: socket.socket, judge: Judge) -> None:
         self._begin(SSL.Connection(context, sock), judge)
@@ -53,6 +61,7 @@ class Session:
 
     def _begin(self, connection: SSL.Connection, judge: Judge) -> None:
         self._connection = connection
+        self._ssl = scratch.handle_of(connection)
         self._connection.set_app_data(self)
         self._judge = judge
         self._fate: Exception | None = None  # how reading ended
@@ -86,10 +95,13 @@ class Session:
 
     def confirm(self) -> Admitted:
         """Decide again now that the handshake is done. Raises NotAdmitted."""
-        leaf = self._connection.get_peer_certificate()
-        decision = self.judge(None if leaf is None else crypto.dump_certificate(crypto.FILETYPE_ASN1, leaf))
+        if self.certificate is None:  # resumed: the callback was not asked
+            leaf = self._connection.get_peer_certificate()
+            self.certificate = None if leaf is None else crypto.dump_certificate(crypto.FILETYPE_ASN1, leaf)
+        decision = self.judge(self.certificate)
         if isinstance(decision, Refused):
             raise NotAdmitted(decision)
+        self._connection.set_app_data(None)  # nobody asks any more, and the two would keep each other alive
         return decision
 
     def read(self, size: int = RECORD) -> bytes | Wait:
@@ -120,6 +132,54 @@ class Session:
             return Wait.READABLE
         except SSL.Error as error:
             raise from_openssl(error) from error
+
+    # The same for bytes that only pass through
+
+    def fill(self, buffer: scratch.Scratch) -> tuple[int, Stop]:
+        """Read into `buffer` until a record is short, none is left, or the buffer is full.
+
+        How many bytes, and what stops the reading: None (the socket will say when there is more), Wait, or an exception.
+        """
+        ssl, address = self._ssl, buffer.address
+        size = scratch.ssl_read(ssl, address, RECORD)
+        if 0 < size < RECORD:  # a short record: most likely nothing is left; if it is, the socket will say so
+            return size, None
+        total = 0
+        while size > 0:
+            total += size
+            if size < RECORD or total > scratch.SIZE - RECORD:
+                return total, None
+            size = scratch.ssl_read(ssl, address + total, RECORD)
+        return total, self._why(size)
+
+    def write_whole(self) -> None:
+        """Let `put` go on over all the records that its data makes; pyOpenSSL has OpenSSL return after each."""
+        scratch.write_whole(self._ssl)
+
+    def put(self, data: scratch.Pointer, size: int) -> bool:
+        """Write `size` bytes; False: not all of it has gone, offer the same again when the socket is writable. Raises."""
+        sent = scratch.ssl_write(self._ssl, data, size)
+        if sent > 0:
+            return True
+        why = self._why(sent)
+        if isinstance(why, Exception):
+            raise why
+        return False
+
+    def _why(self, result: int) -> Wait | Exception:
+        """Why a straight call came back with nothing."""
+        error = scratch.ssl_get_error(self._ssl, result)
+        if error == scratch.WANT_READ:
+            return Wait.READABLE
+        if error == scratch.WANT_WRITE:
+            return Wait.WRITABLE
+        try:
+            scratch.raise_for(self._connection, self._ssl, result)
+        except SSL.ZeroReturnError:
+            return Goodbye()
+        except SSL.Error as raised:
+            return from_openssl(raised)
+        return Truncated("the connection ended without a goodbye")
 
     def say_goodbye(self) -> Wait:
         """Send close_notify, after which only reading goes on (RFC 8446 section 6.1)."""

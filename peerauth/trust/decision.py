@@ -7,6 +7,7 @@ is its result.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -78,7 +79,7 @@ def decide(  # noqa: C901 - one question after the other, each with its answer
     if peer is None and not peers.pins_keys:
         return _unknown(fingerprint)
     try:
-        certificate = Certificate(presented)
+        certificate = _pinned(presented) if peer else Certificate(presented)
     except BadInput as error:
         return Refused(Code.MALFORMED, fingerprint, None, error.message)
     peer = peer or peers.key_holder(certificate)
@@ -106,6 +107,11 @@ def decide(  # noqa: C901 - one question after the other, each with its answer
     if settings.max_connections is not None and live >= settings.max_connections:
         return refused(Code.TOO_MANY, f"the peer has {live} connections already, as many as it may have")
     return Admitted(peer, fingerprint)
+
+
+# Reading a certificate is a tenth of what a handshake costs in Python, and those who are pinned come again. A stranger's
+# certificate never enters here.
+_pinned = functools.lru_cache(maxsize=1024)(Certificate)
 
 
 def _unknown(fingerprint: Fingerprint) -> Refused:

@@ -123,8 +123,8 @@ async def test_half_open_handshake_of_a_removed_peer_ends(yard: Yard) -> None:
             flights = [await asyncio.to_thread(one.answer) for one in (gone, stays)]
             for one, flight in zip((gone, stays), flights, strict=True):
                 one.sock.sendall(b"".join(flight[:-1]))
-            arrivals = node.server._listeners[0]._arrivals._by_source["127.0.0.1"]
-            await node.until(lambda: sum(isinstance(a.session and a.session.decision, Admitted) for a in arrivals) == 2)
+            porch = node.server._porch
+            await node.until(lambda: sum(isinstance(a.session and a.session.decision, Admitted) for a in porch) == 2)
             started = time.monotonic()
             yard.unpin("alice")
             await node.hears("refused", code="unknown")

@@ -11,7 +11,7 @@ import pytest
 
 from peerauth import Node
 from peerauth.server.audit import REFUSALS_AT_ONCE, Event
-from peerauth.server.server import Handler
+from peerauth.server.guest import Handler
 from peerauth.store import home as homes
 from peerauth.trust.decision import Admitted
 from tests.support.dropin import NOW

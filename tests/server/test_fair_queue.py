@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peerauth.server.crew import FairQueue
+from peerauth.server.fairness import FairQueue
 
 SOURCES = st.lists(st.sampled_from("abc"), max_size=60)
 

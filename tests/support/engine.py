@@ -11,6 +11,7 @@ import socket
 import ssl
 import struct
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -22,7 +23,9 @@ import uvloop
 
 from peerauth.address import Address, parse_address
 from peerauth.server.audit import Event
-from peerauth.server.server import Handler, Server
+from peerauth.server.guest import Handler, by_protocol
+from peerauth.server.porch import Porter
+from peerauth.server.server import Server
 from peerauth.store.config import Limits, Service
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.tls.context import MinimumVersion
@@ -168,7 +171,7 @@ class Running:
     @property
     def arrivals(self) -> int:
         """How many are in the handshake."""
-        return sum(len(listener._arrivals) for listener in self.server._listeners)
+        return len(self.server._porch)
 
 
 @contextlib.asynccontextmanager
@@ -198,12 +201,39 @@ async def running(
         if target is not None or hello:
             bound = server.add_service(Service(policy.service, where, target, policy))
         else:
-            bound = server.listen(where, handler, policy)
+            bound = server.listen(where, by_protocol(handler), policy)
         node = Running(server, bound[0].port, events)
         noted.append(node.note)
         yield node
     finally:
         await server.stop(0)
+
+
+class Gate:
+    """Holds a porter's thread up: it does nothing until the gate is opened."""
+
+    def __init__(self, porter: Porter) -> None:
+        self.porter = porter
+        self._opened = threading.Event()
+
+    def close(self) -> None:
+        """Return when the thread is held."""
+        began = threading.Event()
+
+        def hold() -> None:
+            began.set()
+            self._opened.wait(20)
+
+        self.porter.call(hold)
+        assert began.wait(20)
+
+    def then(self, work: Callable[[], object]) -> None:
+        """What the thread does first when the gate is open, and it has seen what came meanwhile."""
+        self.porter.call(lambda: self.porter.call(lambda: (work(), None)[1]))
+
+    def open(self) -> None:
+        """Let it go on."""
+        self._opened.set()
 
 
 class Caller:

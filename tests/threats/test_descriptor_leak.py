@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import random
 import socket
 import struct
 import threading
-from collections.abc import Callable
 
+from peerauth.server.porch import Porter
 from peerauth.store.config import Limits
 from peerauth.tls import linger
 from tests.support.dropin import mint
-from tests.support.engine import Caller, Halting, Yard, descriptors, on_loops, running
+from tests.support.engine import Caller, Gate, Halting, Yard, descriptors, on_loops, running
 from tests.support.targets import echo, target
 
 ROUNDS = 5
+
+
+def too_late(porter: Porter) -> None:
+    """Everyone's time is over."""
+    for late in porter.arrivals:
+        late.deadline = 0.0
+
+
 RESET = struct.pack("ii", 1, 0)
 
 
@@ -66,7 +75,7 @@ async def test_churn_leaves_nothing(yard: Yard) -> None:
                 await asyncio.gather(*(asyncio.to_thread(one, node.port) for one in some), return_exceptions=True)
             await asyncio.to_thread(peer, node.port)
             await node.until(lambda: len(node.server.live) == node.arrivals == len(linger._lingering) == 0)
-            assert node.server._listeners[0]._arrivals._by_source == {}
+            assert all(porter.arrivals._by_source == {} for porter in node.server._porch._porters)
             assert node.server.live._by_peer == {}
             gc_was_needed = descriptors() - before
             gc.collect()
@@ -75,51 +84,46 @@ async def test_churn_leaves_nothing(yard: Yard) -> None:
 
 
 @on_loops("uvloop")
-async def test_handshake_that_times_out_while_it_waits_for_a_thread_is_closed(yard: Yard) -> None:
-    """No garbage collector is needed to close it, whether it is worked on later or dropped."""
+async def test_handshake_that_times_out_while_it_waits_for_its_turn_is_closed(yard: Yard) -> None:
+    """No garbage collector is needed to close it; and its turn, when it comes, is nobody's."""
     caller = Caller(yard.pin("alice"))
-    async with running(yard, limits=Limits(handshake_timeout=0.3)) as node:
-        hall = node.server._listeners[0]._arrivals
-        held: list[tuple[str, Callable[[], None], Callable[[], None]]] = []
-        submit = hall.submit
-        hall.submit = lambda *job: held.append(job)
-        for n in range(2):
-            with Halting(caller, node.port) as one:
-                one.sock.sendall(one.hello())
-                await node.until(lambda: len(held) == n + 1)  # noqa: B023 - used at once
-                await node.until(lambda: len(node.told("refused", code="timeout")) == n + 1)  # noqa: B023
-                _, work, dropped = held[n]
-                gc.disable()
-                (work, dropped)[n]()
-                one.sock.settimeout(5)
-                with contextlib.suppress(ConnectionResetError):
-                    assert await asyncio.to_thread(one.sock.recv, 1) == b""
-                gc.enable()
-        hall.submit = submit
+    async with running(yard) as node, contextlib.AsyncExitStack() as held:
+        gates = [Gate(porter) for porter in node.server._porch._porters]
+        for gate in gates:
+            held.callback(gate.open)
+        with Halting(caller, node.port) as one:
+            await node.until(lambda: node.arrivals == 1)
+            for gate in gates:
+                await asyncio.to_thread(gate.close)
+            one.sock.sendall(one.hello())
+            gc.disable()
+            for gate in gates:
+                gate.then(functools.partial(too_late, gate.porter))
+                gate.open()
+            await node.hears("refused", code="timeout")
+            one.sock.settimeout(5)
+            with contextlib.suppress(ConnectionResetError):
+                assert await asyncio.to_thread(one.sock.recv, 1) == b""
+            gc.enable()
         assert await asyncio.to_thread(caller.hear, node.port) == "hello alice"
 
 
 @on_loops()
 async def test_server_that_stops_in_the_middle_of_handshakes_closes_their_sockets(yard: Yard) -> None:
     """Those that a thread has, and those that wait for one."""
-    caller, began, gate = Caller(yard.pin("alice")), threading.Event(), threading.Event()
-
-    def busy() -> None:
-        began.set()
-        gate.wait(20)
-
+    caller = Caller(yard.pin("alice"))
     with contextlib.ExitStack() as held:
         async with running(yard) as node:
-            threads = len(node.server._crew._threads)
-            for n in range(threads):
-                node.server._crew.submit(f"busy {n}", busy, gate.set)
-            await asyncio.to_thread(began.wait, 20)
-            for _ in range(5):
-                one = held.enter_context(Halting(caller, node.port))
+            waiting = [held.enter_context(Halting(caller, node.port)) for _ in range(5)]
+            await node.until(lambda: node.arrivals == 5)
+            gates = [Gate(porter) for porter in node.server._porch._porters]
+            for gate in gates:
+                await asyncio.to_thread(gate.close)
+            for one in waiting:
                 one.sock.sendall(one.hello())
-            await node.until(lambda: len(node.server._crew._queue) == 5)
             gc.disable()
-            threading.Timer(0.1, gate.set).start()
+            for gate in gates:
+                threading.Timer(0.1, gate.open).start()
         sockets = [one for one in gc.get_objects() if isinstance(one, socket.socket)]
         gc.enable()
         assert [one for one in sockets if one.fileno() >= 0 and one.getsockname()[1:] == (node.port,)] == []

@@ -14,8 +14,8 @@ import pytest
 
 from peerauth.address import Address
 from peerauth.net import reach
-from peerauth.net.splice import Front, Side
 from peerauth.server import relay
+from peerauth.server.relay import Relay
 from peerauth.server.server import Server
 from tests.support.engine import Caller, Running, Yard, on_loops, running
 from tests.support.targets import target
@@ -26,13 +26,7 @@ BOUND = 2 << 20  # far more than the high-water marks, far less than what is sen
 
 def buffered(server: Server) -> int:
     """What this process holds of every connection, on both of its sides."""
-    held = 0
-    for transport in server.live.transports():
-        held += transport.get_write_buffer_size()
-        far = getattr(transport.get_protocol(), "other", None)
-        if far is not None and far.transport is not None:
-            held += far.transport.get_write_buffer_size()
-    return held
+    return sum(one.waiting for one in server.live.everyone() if isinstance(one, Relay))
 
 
 def push(sock: socket.socket, amount: int = MUCH) -> int:
@@ -55,33 +49,29 @@ async def highest(node: Running, work: asyncio.Future[int]) -> int:
 
 
 @on_loops()
-async def test_bytes_that_came_before_the_target_was_reached_do_not_outrun_the_brake(
-    yard: Yard, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_nothing_is_read_before_the_target_is_reached(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
     caller, enough, reached = Caller(yard.pin("alice")), threading.Event(), asyncio.Event()
 
-    async def late(where: Address, side: Side) -> None:
+    async def late(loop: asyncio.AbstractEventLoop, where: Address) -> socket.socket:
         await reached.wait()
-        await reach.connect_plain(where, side)
-        assert side.transport is not None
-        side.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        sock = await reach.reach(loop, where)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        return sock
 
-    monkeypatch.setattr(relay, "connect_plain", late)
+    monkeypatch.setattr(relay, "reach", late)
+    monkeypatch.setattr(relay, "connected_at_once", lambda _: None)
     with target(lambda _: enough.wait(30), window=4096) as where:
         async with running(yard, target=where) as node:
             tls = await asyncio.to_thread(caller.open, node.port)
             work = asyncio.ensure_future(asyncio.to_thread(push, tls))
-            await node.until(lambda: bool(front(node)._early))
+            await node.hears("admitted")
+            assert buffered(node.server) == 0
             reached.set()
+            await node.until(lambda: buffered(node.server) > 0)
             assert await highest(node, work) < BOUND
             assert await work < MUCH
             enough.set()
             tls.close()
-
-
-def front(node: Running) -> Front:
-    protocol = node.server.live.transports()[0].get_protocol() if len(node.server.live) else None
-    return protocol if isinstance(protocol, Front) else Front(lambda _: None)  # type: ignore[arg-type, return-value]
 
 
 @on_loops()

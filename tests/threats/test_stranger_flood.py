@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import statistics
 import threading
 import time
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, cast
 
-from peerauth.server.crew import Crew
+from peerauth.server.arrivals import Arrival, TurnedAway
+from peerauth.server.porch import Porch
+from peerauth.tls.session import Session, Wait
 from tests.support.dropin import mint
-from tests.support.engine import Caller, Yard, on_loops, running
+from tests.support.engine import Caller, Gate, Yard, on_loops, running
+
+if TYPE_CHECKING:
+    from peerauth.server.listener import Listener
 
 FAST_S = 2.0
 STRANGERS = 50
@@ -45,45 +53,60 @@ async def test_honest_peer_comes_in_while_strangers_storm(yard: Yard) -> None:
         assert len(node.told("refused")) < 60
 
 
-def void(_: object) -> None:
-    """A job returns nothing."""
+class Door:
+    """A door without TLS: whoever is served is noted and let go."""
+
+    def __init__(self) -> None:
+        self.sockets: list[socket.socket] = []
+        self.served: list[str] = []
+        self.turned_away: list[str] = []
+        self.gone = threading.Semaphore(0)
+
+    def new_session(self, arrival: Arrival) -> Session:
+        self.served.append(arrival.shown)
+        return cast("Session", self)
+
+    def handshake(self) -> Wait:
+        return Wait.NOTHING
+
+    def from_porch(self, arrival: Arrival, error: Exception | None) -> None:
+        if isinstance(error, TurnedAway):
+            self.turned_away.append(arrival.shown)
+        arrival.sock.close()
+        self.gone.release()
+
+
+def serve(flood: int, per_source: int) -> Door:
+    """What comes of it when so many of one source are ready, and then one of another."""
+    door, porch, far = Door(), Porch(limit=1000, timeout=30.0), []
+    porter = porch.next_porter()
+    porter._ready._per_source = per_source
+    gate = Gate(porter)
+    gate.close()
+    for source in ["192.0.2.1"] * flood + ["192.0.2.2"]:
+        near, other = socket.socketpair()
+        other.send(b"hello")
+        far.append(other)
+        arrival = Arrival(cast("Listener", door), near, ip_address(source), source, time.monotonic() + 30)
+        porter.call(lambda arrival=arrival: porter.take_in(arrival))  # type: ignore[misc]
+    gate.open()
+    for _ in range(flood + 1):
+        assert door.gone.acquire(timeout=20)
+    porch.close()
+    for sock in far:
+        sock.close()
+    return door
 
 
 def test_whoever_floods_waits_behind_itself() -> None:
     """A hundred handshakes of one source are waiting when another's comes: it is served next but one."""
-    crew, gate, order, done = Crew(1, 1000), threading.Event(), [], threading.Event()
-    crew.submit("flood", lambda: void(gate.wait(10)), lambda: None)
-    for number in range(100):
-        crew.submit("flood", lambda number=number: order.append(f"flood {number}"), lambda: None)  # type: ignore[misc]
-    crew.submit("honest", lambda: order.append("honest"), lambda: None)
-    crew.submit("flood", done.set, lambda: None)
-    gate.set()
-    assert done.wait(10)
-    assert order.index("honest") <= 1
-    assert [one for one in order if one != "honest"] == [f"flood {number}" for number in range(100)]
-    crew.close()
+    door = serve(100, 1000)
+    assert door.served.index("192.0.2.2") <= 1
+    assert len(door.served) == 101
+    assert door.turned_away == []
 
 
 def test_source_that_has_too_many_waiting_loses_its_own() -> None:
-    crew, gate, done = Crew(1, 10), threading.Event(), threading.Event()
-    dropped: list[str] = []
-    started = threading.Event()
-
-    def block() -> None:
-        started.set()
-        gate.wait(10)
-
-    crew.submit("first", block, lambda: None)
-    assert started.wait(10)
-    crew.submit("honest", done.set, lambda: dropped.append("honest"))
-    ran: list[int] = []
-    for number in range(50):
-        crew.submit("flood", lambda number=number: ran.append(number), lambda: dropped.append("flood"))  # type: ignore[misc]
-    assert dropped == ["flood"] * 40
-    gate.set()
-    assert done.wait(10)
-    last = threading.Event()
-    crew.submit("flood", last.set, lambda: None)
-    assert last.wait(10)
-    assert len(ran) == 10
-    crew.close()
+    door = serve(50, 10)
+    assert door.turned_away == ["192.0.2.1"] * 40
+    assert sorted(door.served) == ["192.0.2.1"] * 10 + ["192.0.2.2"]

@@ -1,0 +1,115 @@
+"""One direction of a relay: what its source says goes to its sink, through memory that all relays of a loop share.
+
+Backpressure: what the sink does not take at once (256 KB at most) waits, and until it is gone the source is not read. So a
+direction costs a bounded amount of memory, and none while it keeps up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+from peerauth.server.ends import End
+from peerauth.tls.scratch import Scratch
+from peerauth.tls.session import Goodbye, Stop, Wait
+
+_LAST_FILLS = 16
+
+
+class Flow:
+    """From `source` to `sink`, until one of three is called.
+
+    `ended`: the source's goodbye was passed on. `lost`: the source broke. `deaf`: the sink broke.
+    """
+
+    __slots__ = ("_buffer", "_deaf", "_ended", "_lost", "_sink", "_source", "_stop", "pending")
+
+    def __init__(
+        self,
+        buffer: Scratch,
+        source: End,
+        sink: End,
+        *,
+        ended: Callable[[], None],
+        lost: Callable[[Exception], None],
+        deaf: Callable[[Exception], None],
+    ) -> None:
+        self._buffer = buffer
+        self._source = source
+        self._sink = sink
+        self._ended = ended
+        self._lost = lost
+        self._deaf = deaf
+        self.pending = b""  # what the sink did not take
+        self._stop: Stop = None  # what stopped the reading of what is pending
+
+    def start(self) -> None:
+        """Listen to the source."""
+        self._source.when_readable(self._readable)
+
+    def _readable(self) -> None:
+        buffer = self._buffer
+        size, stop = self._source.fill(buffer)
+        if size:
+            try:
+                taken = self._sink.put(buffer, size)
+            except Exception as error:  # noqa: BLE001 - whatever it is, this direction has ended
+                self._deaf(error)
+                return
+            if taken != size:
+                self.pending = bytes(buffer.view[taken:size])
+                self._stop = stop
+                self._source.when_readable(None)
+                self._sink.when_writable(self._writable)
+                return
+        if stop is not None:
+            self._stopped(stop)
+
+    def _writable(self) -> None:
+        try:
+            taken = self._sink.offer(self.pending)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._deaf(error)
+            return
+        self.pending = self.pending[taken:]
+        if self.pending:
+            self._sink.when_writable(self._writable)
+            return
+        stop, self._stop = self._stop, None
+        if stop is None:
+            self.start()
+        else:
+            self._stopped(stop)
+
+    def _stopped(self, stop: Stop) -> None:
+        if isinstance(stop, Goodbye):
+            self._source.when_readable(None)
+            self._pass_on_goodbye()
+        elif isinstance(stop, Exception):
+            self._lost(stop)
+        elif stop is Wait.WRITABLE:  # TLS has something of its own to send before it reads on
+            self._source.when_readable(None)
+            self._source.when_writable(self.start)
+        else:
+            self.start()
+
+    def last_words(self) -> None:
+        """Pass on at once what the source has said already; no more follows."""
+        if self.pending:
+            return  # it goes no further, and nothing goes around it
+        with contextlib.suppress(Exception):
+            for _ in range(_LAST_FILLS):
+                size, stop = self._source.fill(self._buffer)
+                if (size and self._sink.put(self._buffer, size) != size) or stop is not None:
+                    return
+
+    def _pass_on_goodbye(self) -> None:
+        try:
+            done = self._sink.end()
+        except Exception as error:  # noqa: BLE001 - as above
+            self._deaf(error)
+            return
+        if done:
+            self._ended()
+        else:
+            self._sink.when_writable(self._pass_on_goodbye)

@@ -1,0 +1,61 @@
+"""An admitted connection, on its way from the door to the service that serves it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from peerauth.tls.scratch import Scratch
+from peerauth.tls.session import Session
+from peerauth.tls.transport import TlsTransport
+from peerauth.trust.decision import Admitted
+from peerauth.trust.peers import Peer
+
+
+class Served(Protocol):
+    """A guest at a service, until it is lost: a `TlsTransport`, or a relay."""
+
+    admitted: Admitted
+
+    @property
+    def peer(self) -> Peer:
+        """Who it is, by the latest decision."""
+
+    @property
+    def session(self) -> Session:
+        """Its TLS connection."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def abort(self) -> None:
+        """End at once, with a reset."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """What a service gets. It calls `lost` with what it made of it, once, when the connection has ended."""
+
+    loop: asyncio.AbstractEventLoop
+    sock: socket.socket
+    session: Session
+    admitted: Admitted
+    buffer: Scratch
+    lost: Callable[[Served], None]
+
+
+Serve = Callable[[Guest], Served]
+Handler = Callable[[Admitted], asyncio.Protocol]
+
+
+def by_protocol(make: Handler) -> Serve:
+    """A service made of asyncio protocols, one for each guest."""
+
+    def serve(guest: Guest) -> TlsTransport:
+        protocol = make(guest.admitted)
+        return TlsTransport(guest.loop, guest.sock, guest.session, guest.admitted, protocol, on_lost=guest.lost)
+
+    return serve

@@ -1,0 +1,276 @@
+"""Where strangers are met: threads beside the loop that accept, shake hands, and send away.
+
+An RSA-4096 handshake takes a millisecond or two of computing that releases the interpreter, and before it is done nobody
+knows who is there. So the loop hears of a connection when its handshake is done, and not before (decision 0004). Who is
+ready to go on is served in turn by source. An arrival is one thread's alone; what others want of it goes through `call`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import selectors
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final
+
+from peerauth.net.reach import tune
+from peerauth.net.sockets import remote_of
+from peerauth.server.arrivals import Arrival, Arrivals, TurnedAway
+from peerauth.server.fairness import FairQueue
+from peerauth.tls.session import NotAdmitted, Wait
+from peerauth.trust.decision import Admitted, Refused
+
+if TYPE_CHECKING:
+    from peerauth.server.listener import Listener
+
+_ACCEPT_AT_ONCE: Final = 64
+_PER_SOURCE: Final = 256
+_REST: Final = 0.05  # seconds without accepting when the process has no descriptors left
+_GIVEN_UP: Final = 8  # arrivals of each porter that are sent away then
+_MOST_THREADS: Final = 4
+
+
+class Porch:
+    """A few porters; the first accepts, and hands out to all in turn.
+
+    `limit` is how many may be in the handshake in all, `timeout` how many seconds each may take.
+    """
+
+    def __init__(self, limit: int, timeout: float) -> None:
+        count = max(1, min(_MOST_THREADS, processors(), limit))
+        self._porters = [Porter(self, number, -(-limit // count), timeout) for number in range(count)]
+        self._turns = itertools.cycle(self._porters)
+        for porter in self._porters:
+            porter.start()
+
+    def __len__(self) -> int:
+        return sum(len(porter.arrivals) for porter in self._porters)
+
+    def __iter__(self) -> Iterator[Arrival]:
+        """Everyone who is in the handshake."""
+        return itertools.chain.from_iterable(porter.arrivals for porter in self._porters)
+
+    def open(self, door: Listener) -> None:
+        """Begin to accept at this door."""
+        first = self._porters[0]
+        first.call(lambda: first.open(door))
+
+    def shut(self, door: Listener) -> None:
+        """Accept no more there, and send away who waits; returns when it is so."""
+        for porter in self._porters:
+            porter.call_and_wait(lambda porter=porter: porter.shut(door))  # type: ignore[misc]
+
+    def review(self) -> None:
+        """Decide again about everyone who has shown a certificate (promise 2)."""
+        for porter in self._porters:
+            porter.call(porter.review)
+
+    def next_porter(self) -> Porter:
+        """Whose turn it is to take somebody in."""
+        return next(self._turns)
+
+    def make_room(self) -> None:
+        """Have every porter send some away: the process has no descriptors left."""
+        for porter in self._porters:
+            porter.call(lambda porter=porter: porter.make_room(_GIVEN_UP))  # type: ignore[misc]
+
+    def close(self) -> None:
+        """End the threads."""
+        for porter in self._porters:
+            porter.close()
+
+
+class Porter(threading.Thread):
+    """One thread, its arrivals, and what it waits for."""
+
+    def __init__(self, porch: Porch, number: int, limit: int, timeout: float) -> None:
+        super().__init__(name=f"handshake-{number}", daemon=True)
+        self._porch = porch
+        self.arrivals = Arrivals(limit)
+        self._timeout = timeout
+        self._ready: FairQueue[Arrival] = FairQueue(_PER_SOURCE)
+        self._selector = selectors.DefaultSelector()
+        self._doors: dict[int, Listener] = {}
+        self._resting: deque[tuple[float, socket.socket]] = deque()
+        self._calls: deque[Callable[[], None]] = deque()
+        self._wake, self._woken = socket.socketpair()
+        self._wake.setblocking(False)
+        self._woken.setblocking(False)
+        self._selector.register(self._woken, selectors.EVENT_READ)
+        self._closed = False
+
+    # From other threads
+
+    def call(self, what: Callable[[], None]) -> None:
+        """Have this done in the thread, soon."""
+        self._calls.append(what)
+        with contextlib.suppress(OSError):  # it will wake up from what is there already, or has ended
+            self._wake.send(b"\0")
+
+    def call_and_wait(self, what: Callable[[], None]) -> None:
+        """Have this done in the thread, and wait for it, if it has not ended."""
+        if not self.is_alive():
+            return
+        done = threading.Event()
+
+        def both() -> None:
+            what()
+            done.set()
+
+        self.call(both)
+        done.wait(5.0)
+
+    def close(self) -> None:
+        """End the thread."""
+        self.call(self._close)
+        self.join(5.0)
+
+    # In the thread
+
+    def run(self) -> None:
+        """Serve until closed."""
+        while not self._closed:
+            for key, _ in self._selector.select(self._patience()):
+                self._on_ready(key.fd)
+            while self._calls:
+                self._calls.popleft()()
+            self._send_away_the_late()
+            arrival = self._ready.pop()
+            if arrival is not None:
+                self._step(arrival)
+        self._selector.close()
+        self._wake.close()
+        self._woken.close()
+
+    def open(self, door: Listener) -> None:
+        """Accept at this door."""
+        for sock in door.sockets:
+            self._doors[sock.fileno()] = door
+            self._selector.register(sock, selectors.EVENT_READ, sock)
+
+    def shut(self, door: Listener) -> None:
+        """Do not accept there any more, and send away who came in there."""
+        for sock in door.sockets:
+            if self._doors.pop(sock.fileno(), None) is not None:
+                with contextlib.suppress(KeyError):  # it rests
+                    self._selector.unregister(sock)
+        for arrival in self.arrivals:
+            if arrival.door is door:
+                self._fail(arrival, TurnedAway("this server stops"))
+
+    def review(self) -> None:
+        """Decide again about everyone who has shown a certificate."""
+        for arrival in self.arrivals:
+            session = arrival.session
+            if session is not None and isinstance(session.decision, Admitted):
+                decision = session.judge(session.certificate)
+                if isinstance(decision, Refused):
+                    self._fail(arrival, NotAdmitted(decision))
+
+    def _close(self) -> None:
+        self._closed = True
+
+    def _patience(self) -> float | None:
+        if self._ready or self._calls:
+            return 0
+        oldest = self.arrivals.oldest
+        moments = [moment for moment, _ in self._resting]
+        if oldest is not None:
+            moments.append(oldest.deadline)
+        return max(0.0, min(moments) - time.monotonic()) if moments else None
+
+    def _on_ready(self, fd: int) -> None:
+        arrival = self.arrivals.at(fd)
+        if arrival is not None:
+            self._selector.unregister(fd)
+            fallen = self._ready.push(arrival.source, arrival)
+            if fallen is not None:
+                self._fail(fallen, TurnedAway("too many handshakes from this address are waiting"))
+        elif fd in self._doors:
+            self._accept(self._doors[fd], self._selector.get_key(fd).data)
+        elif fd == self._woken.fileno():
+            with contextlib.suppress(BlockingIOError):
+                while self._woken.recv(4096):
+                    pass
+
+    def _accept(self, door: Listener, listening: socket.socket) -> None:
+        for _ in range(_ACCEPT_AT_ONCE):
+            try:
+                sock, where = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError:  # no descriptors left: rest instead of spinning, and let the fullest sources give some up
+                self._selector.unregister(listening)
+                self._resting.append((time.monotonic() + _REST, listening))
+                self._porch.make_room()
+                return
+            sock.setblocking(False)
+            tune(sock)
+            remote, shown = remote_of(where)
+            arrival = Arrival(door, sock, remote, shown, time.monotonic() + self._timeout)
+            porter = self._porch.next_porter()
+            if porter is self:
+                self.take_in(arrival)
+            else:
+                porter.call(lambda porter=porter, arrival=arrival: porter.take_in(arrival))  # type: ignore[misc]
+
+    def take_in(self, arrival: Arrival) -> None:
+        """Begin with a fresh connection."""
+        if self.arrivals.is_full:
+            self.make_room()
+        self.arrivals.enter(arrival)
+        self._selector.register(arrival.sock, selectors.EVENT_READ)
+
+    def make_room(self, count: int = 1) -> None:
+        """The oldest of the source that has most must go; so many times."""
+        for _ in range(count):
+            unlucky = self.arrivals.dispensable()
+            if unlucky is None:
+                return
+            self._fail(unlucky, TurnedAway("too many connections are waiting for a handshake"))
+
+    def _send_away_the_late(self) -> None:
+        now = time.monotonic()
+        while self._resting and self._resting[0][0] <= now:
+            _, listening = self._resting.popleft()
+            if listening.fileno() in self._doors:
+                self._selector.register(listening, selectors.EVENT_READ, listening)
+        while (late := self.arrivals.oldest) is not None and late.deadline <= now:
+            slow = f"it did not finish the handshake in {self._timeout:g} s"
+            self._fail(late, TimeoutError(slow if late.session is not None else "it said nothing"))
+
+    def _step(self, arrival: Arrival) -> None:
+        if self.arrivals.at(arrival.sock.fileno()) is not arrival:
+            return  # it has failed while it waited for its turn
+        try:
+            if arrival.session is None:
+                arrival.session = arrival.door.new_session(arrival)
+            wait = arrival.session.handshake()
+        except Exception as error:  # noqa: BLE001 - carried to the loop, which tells the kinds apart
+            self._fail(arrival, error)
+            return
+        if wait is Wait.NOTHING:
+            self.arrivals.leave(arrival)
+            arrival.door.from_porch(arrival, None)
+        else:
+            event = selectors.EVENT_READ if wait is Wait.READABLE else selectors.EVENT_WRITE
+            self._selector.register(arrival.sock, event)
+
+    def _fail(self, arrival: Arrival, error: Exception) -> None:
+        self.arrivals.leave(arrival)
+        with contextlib.suppress(KeyError):  # it waits for its turn, not for its socket
+            self._selector.unregister(arrival.sock)
+        arrival.door.from_porch(arrival, error)
+
+
+def processors() -> int:
+    """How many processors this process may run on."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
