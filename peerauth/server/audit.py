@@ -76,11 +76,13 @@ class Audit:
         """Report something that cannot be caused at will by strangers."""
         self._sink(event)
 
-    def refused(self, event: Event) -> None:
-        """Report a refusal, unless there were too many lately."""
-        if self._refusals.take():
-            self.flush()
-            self._sink(event)
+    def refused(self, event: Event) -> bool:
+        """Report a refusal, unless there were too many lately; whether it was."""
+        if not self._refusals.take():
+            return False
+        self.flush()
+        self._sink(event)
+        return True
 
     def flush(self) -> None:
         """Say how many refusals were left out, if any."""

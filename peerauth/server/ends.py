@@ -27,7 +27,7 @@ class End(ABC):
         self.sock = sock
         self._fd = sock.fileno()
         self._reader: Callable[[], None] | None = None
-        self._waiting: list[Callable[[], None]] = []
+        self._waiting: tuple[Callable[[], None], ...] = ()
         self._gone = False
 
     @abstractmethod
@@ -62,10 +62,10 @@ class End(ABC):
             return
         if not self._waiting:
             self._loop.add_writer(self._fd, self._writable)
-        self._waiting.append(call)
+        self._waiting += (call,)
 
     def _writable(self) -> None:
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting = self._waiting, ()
         self._loop.remove_writer(self._fd)
         for call in waiting:
             if not self._gone:  # what the one call does may be the end, and the descriptor somebody else's
@@ -76,7 +76,7 @@ class End(ABC):
         self.when_readable(None)
         self._gone = True
         if self._waiting:
-            self._waiting = []
+            self._waiting = ()
             self._loop.remove_writer(self._fd)
 
     def close(self, *, reset: bool = False) -> None:

@@ -7,7 +7,7 @@ direction costs a bounded amount of memory, and none while it keeps up.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from typing import Protocol
 
 from peerauth.server.ends import End
 from peerauth.tls.scratch import Scratch
@@ -16,30 +16,29 @@ from peerauth.tls.session import Goodbye, Stop, Wait
 _LAST_FILLS = 16
 
 
+class Owner(Protocol):
+    """Whose flow it is, and who is told of its end: once, by one of these."""
+
+    def ended(self, flow: Flow) -> None:
+        """The source has said goodbye, and it was passed on."""
+
+    def lost(self, flow: Flow, error: Exception) -> None:
+        """The source broke."""
+
+    def deaf(self, flow: Flow, error: Exception) -> None:
+        """The sink broke."""
+
+
 class Flow:
-    """From `source` to `sink`, until one of three is called.
+    """From `source` to `sink`."""
 
-    `ended`: the source's goodbye was passed on. `lost`: the source broke. `deaf`: the sink broke.
-    """
+    __slots__ = ("_buffer", "_owner", "_sink", "_source", "_stop", "pending")
 
-    __slots__ = ("_buffer", "_deaf", "_ended", "_lost", "_sink", "_source", "_stop", "pending")
-
-    def __init__(
-        self,
-        buffer: Scratch,
-        source: End,
-        sink: End,
-        *,
-        ended: Callable[[], None],
-        lost: Callable[[Exception], None],
-        deaf: Callable[[Exception], None],
-    ) -> None:
+    def __init__(self, owner: Owner, buffer: Scratch, source: End, sink: End) -> None:
+        self._owner = owner
         self._buffer = buffer
         self._source = source
         self._sink = sink
-        self._ended = ended
-        self._lost = lost
-        self._deaf = deaf
         self.pending = b""  # what the sink did not take
         self._stop: Stop = None  # what stopped the reading of what is pending
 
@@ -54,7 +53,7 @@ class Flow:
             try:
                 taken = self._sink.put(buffer, size)
             except Exception as error:  # noqa: BLE001 - whatever it is, this direction has ended
-                self._deaf(error)
+                self._owner.deaf(self, error)
                 return
             if taken != size:
                 self.pending = bytes(buffer.view[taken:size])
@@ -69,7 +68,7 @@ class Flow:
         try:
             taken = self._sink.offer(self.pending)
         except Exception as error:  # noqa: BLE001 - as above
-            self._deaf(error)
+            self._owner.deaf(self, error)
             return
         self.pending = self.pending[taken:]
         if self.pending:
@@ -86,7 +85,7 @@ class Flow:
             self._source.when_readable(None)
             self._pass_on_goodbye()
         elif isinstance(stop, Exception):
-            self._lost(stop)
+            self._owner.lost(self, stop)
         elif stop is Wait.WRITABLE:  # TLS has something of its own to send before it reads on
             self._source.when_readable(None)
             self._source.when_writable(self.start)
@@ -107,9 +106,9 @@ class Flow:
         try:
             done = self._sink.end()
         except Exception as error:  # noqa: BLE001 - as above
-            self._deaf(error)
+            self._owner.deaf(self, error)
             return
         if done:
-            self._ended()
+            self._owner.ended(self)
         else:
             self._sink.when_writable(self._pass_on_goodbye)

@@ -21,12 +21,12 @@ class Served(Protocol):
     admitted: Admitted
 
     @property
-    def peer(self) -> Peer:
-        """Who it is, by the latest decision."""
-
-    @property
     def session(self) -> Session:
         """Its TLS connection."""
+
+    @property
+    def peer(self) -> Peer:
+        """Who it is, by the latest decision."""
 
     def start(self) -> None:
         """Begin."""

@@ -135,8 +135,8 @@ class Listener:
 
     def _handler_failed(self, error: Exception, arrival: Arrival, admitted: Admitted) -> None:
         event = handler_failed(error, self._policy.service, arrival.shown, admitted)
-        self._shared.audit.refused(event)  # at a bounded rate: a peer can call as often as it likes
-        self._shared.loop.call_exception_handler({"message": event.message, "exception": error})
+        if self._shared.audit.refused(event):  # at a bounded rate: a peer can call as often as it likes
+            self._shared.loop.call_exception_handler({"message": event.message, "exception": error})
 
     def _lost(self, served: Served) -> None:
         self._shared.live.discard(served)

@@ -16,7 +16,6 @@ from peerauth.server.flow import Flow
 from peerauth.server.guest import Guest, Serve
 from peerauth.tls.alerts import Truncated
 from peerauth.tls.linger import linger
-from peerauth.tls.session import Session
 from peerauth.trust.decision import Admitted
 from peerauth.trust.peers import Peer
 
@@ -30,21 +29,27 @@ class Relay:
     """One admitted connection and its target. Nothing is read of the peer until the target is reached."""
 
     __slots__ = (
+        "_buffer",
         "_closed",
         "_dialling",
         "_down",
         "_ended",
         "_failed",
         "_far",
-        "_guest",
+        "_loop",
+        "_lost",
         "_near",
         "_target",
         "_up",
         "admitted",
+        "session",
     )
 
     def __init__(self, guest: Guest, target: Address, failed: Callable[[OSError], None]) -> None:
-        self._guest = guest
+        self._loop = guest.loop
+        self._buffer = guest.buffer
+        self._lost = guest.lost
+        self.session = guest.session
         self.admitted: Admitted = guest.admitted
         self._target = target
         self._failed = failed
@@ -62,11 +67,6 @@ class Relay:
         return self.admitted.peer
 
     @property
-    def session(self) -> Session:
-        """The near side's TLS."""
-        return self._guest.session
-
-    @property
     def waiting(self) -> int:
         """How many bytes are held here because one of the two does not take them; 512 KB at most."""
         return sum(len(flow.pending) for flow in (self._up, self._down) if flow is not None)
@@ -77,12 +77,12 @@ class Relay:
         if sock is not None:
             self._join(sock)
         else:
-            self._dialling = self._guest.loop.create_task(self._dial())
+            self._dialling = self._loop.create_task(self._dial())
 
     async def _dial(self) -> None:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
-                sock = await reach(self._guest.loop, self._target)
+                sock = await reach(self._loop, self._target)
         except OSError as error:  # TimeoutError is one
             self._failed(error)
             self.abort()
@@ -91,39 +91,39 @@ class Relay:
         self._join(sock)
 
     def _join(self, sock: socket.socket) -> None:
-        self._far = far = Plain(self._guest.loop, sock)
-        ended, buffer = self._on_end, self._guest.buffer
-        self._up = Flow(buffer, self._near, far, ended=ended, lost=self._on_near_lost, deaf=self._on_far_deaf)
-        self._down = Flow(buffer, far, self._near, ended=ended, lost=self._on_far_lost, deaf=self._on_near_deaf)
+        self._far = far = Plain(self._loop, sock)
+        self._up = Flow(self, self._buffer, self._near, far)
+        self._down = Flow(self, self._buffer, far, self._near)
         for flow in (self._up, self._down):
             flow.start()
 
-    def _on_end(self) -> None:
+    def ended(self, flow: Flow) -> None:
+        """As Owner.ended."""
+        del flow
         self._ended += 1
         if self._ended == 2:
             self._finish(self._near.close)
 
-    def _on_near_lost(self, error: Exception) -> None:
-        self._finish(lambda: self._near.close(reset=not isinstance(error, Truncated)), reset=True)
+    def lost(self, flow: Flow, error: Exception) -> None:
+        """As Owner.lost."""
+        if flow is self._up:
+            self._finish(lambda: self._near.close(reset=not isinstance(error, Truncated)), reset=True)
+        else:
+            self._finish(lambda: self._near.close(reset=True))
 
-    def _on_far_lost(self, _: Exception) -> None:
-        self._finish(lambda: self._near.close(reset=True))
-
-    def _on_near_deaf(self, _: Exception) -> None:
-        """The peer takes nothing more; what it said before goes to the target still."""
-        if self._up is not None:
-            self._up.last_words()
-        self._finish(lambda: self._near.close(reset=True), reset=True)
-
-    def _on_far_deaf(self, _: Exception) -> None:
-        """The target takes nothing more; what it said before goes to the peer still, without a goodbye."""
-        if self._down is not None:
+    def deaf(self, flow: Flow, error: Exception) -> None:
+        """As Owner.deaf: what the one that takes nothing more has said before goes to the other still."""
+        del error
+        if flow is self._up and self._down is not None:  # the target; without a goodbye to the peer
             self._down.last_words()
-        self._finish(self._cut_near)
+            self._finish(self._cut_near)
+        elif flow is self._down and self._up is not None:
+            self._up.last_words()
+            self._finish(lambda: self._near.close(reset=True), reset=True)
 
     def _cut_near(self) -> None:
         self._near.leave()
-        linger(self._guest.loop, self._near.sock)
+        linger(self._loop, self._near.sock)
 
     def abort(self) -> None:
         """End both connections at once, so that both sides see that they broke."""
@@ -140,4 +140,4 @@ class Relay:
         if self._far is not None:
             self._far.close(reset=reset)
         self._up = self._down = None  # they know us: without this only the garbage collector would part us
-        self._guest.lost(self)
+        self._lost(self)

@@ -86,7 +86,9 @@ class Server:
         connection = self.live.find(served)
         served.abort()
         if connection is not None:
-            self._audit.refused(handler_failed(error, connection.policy.service, connection.shown, served.admitted))
+            event = handler_failed(error, connection.policy.service, connection.shown, served.admitted)
+            if not self._audit.refused(event):
+                return
         asyncio.get_running_loop().call_exception_handler({"message": "a handler failed", "exception": error})
 
     def _context(self, alpn: tuple[bytes, ...]) -> Context:

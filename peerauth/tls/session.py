@@ -10,6 +10,7 @@ The rules:
 
 from __future__ import annotations
 
+import functools
 import socket
 from collections.abc import Callable
 from enum import Enum
@@ -63,7 +64,7 @@ class Session:
         self._connection = connection
         self._ssl = scratch.handle_of(connection)
         self._connection.set_app_data(self)
-        self._judge = judge
+        self._judge: Judge | None = judge
         self._fate: Exception | None = None  # how reading ended
         self.decision: Decision | None = None
         self.certificate: bytes | None = None
@@ -72,6 +73,8 @@ class Session:
     def judge(self, der: bytes | None) -> Decision:
         """Decide about this leaf and remember both; asked by the verify callback."""
         self.certificate = der
+        if self._judge is None:
+            raise RuntimeError("it was decided already")
         try:
             self.decision = self._judge(der)
         except Exception as error:  # noqa: BLE001 - whatever goes wrong while deciding, the answer is no
@@ -101,7 +104,10 @@ class Session:
         decision = self.judge(self.certificate)
         if isinstance(decision, Refused):
             raise NotAdmitted(decision)
-        self._connection.set_app_data(None)  # nobody asks any more, and the two would keep each other alive
+        # Nobody asks any more; the two would keep each other alive, and many connections of a peer as many certificates.
+        self._connection.set_app_data(None)
+        self._judge = None
+        self.certificate = _shared(self.certificate)
         return decision
 
     def read(self, size: int = RECORD) -> bytes | Wait:
@@ -228,6 +234,12 @@ class Session:
         if error_reason(error) == "peer did not return a certificate":
             return NotAdmitted(Refused(Code.NO_CERTIFICATE, None, None, "no certificate was presented"))
         return from_openssl(error)
+
+
+@functools.lru_cache(maxsize=1024)
+def _shared(certificate: bytes | None) -> bytes | None:
+    """The same bytes in the same place for everybody who has the same certificate."""
+    return certificate
 
 
 def is_refusal_by_other_side(error: BaseException | None) -> bool:
