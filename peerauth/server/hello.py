@@ -7,10 +7,6 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.server import ServerState
-
 from peerauth.trust.decision import Admitted
 from peerauth.trust.peers import Peer
 
@@ -44,6 +40,10 @@ async def hello(
 
 def hello_handler() -> Callable[[Admitted], asyncio.Protocol]:
     """The handler of the hello service."""
+    from uvicorn.config import Config
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+    from uvicorn.server import ServerState
+
     config = Config(
         hello,
         log_config=None,
