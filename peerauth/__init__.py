@@ -6,10 +6,9 @@ The library is `Node`: load one from its home, get a drop-in `ssl.SSLContext`, o
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from peerauth.errors import BadInput, ConnectFailed, PeerAuthError, TrustRefused
 
+TYPE_CHECKING = False  # true to type checkers; that of `typing` would have every start import typing
 if TYPE_CHECKING:
     from peerauth.node import Node as Node
     from peerauth.node import PeerServer as PeerServer

@@ -6,8 +6,6 @@ No message carries text from a peer that has not passed `printable`. The exit co
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 
 def printable(text: str, limit: int = 200) -> str:
     """Show text that a stranger wrote: control, format and bidirectional characters escaped, length bounded."""
@@ -21,7 +19,7 @@ class PeerAuthError(Exception):
     `code` is stable and for programs; `message` is one plain sentence; `hint` is what to type or do next.
     """
 
-    exit_code: ClassVar[int] = 1
+    exit_code = 1
 
     def __init__(self, code: str, message: str, hint: str | None = None) -> None:
         super().__init__(message)

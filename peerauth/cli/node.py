@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from peerauth.cli.main import USUAL_THRESHOLDS
 from peerauth.cli.secret import load_node
 from peerauth.cli.ui import Ui
 
@@ -39,6 +41,7 @@ def make_dialer(ui: Ui, passphrase_file: Path | None, alpn: tuple[bytes, ...] = 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run on the fastest event loop that there is for this system."""
+    gc.set_threshold(*USUAL_THRESHOLDS)  # this process stays
     if sys.platform == "win32":
         import asyncio
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -145,7 +144,7 @@ def output_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def _open_temporary(path: Path, mode: int) -> tuple[int, Path]:
-    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(6)}{_TEMPORARY}")
+    temporary = path.with_name(f".{path.name[:200]}.{os.urandom(6).hex()}{_TEMPORARY}")
     return os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), temporary
 
 

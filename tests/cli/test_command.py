@@ -38,6 +38,7 @@ def test_every_command_has_help_and_the_common_options(words: list[str]) -> None
 
 def test_version() -> None:
     assert peerauth("--version").out == f"peerauth {__version__}\n"
+    assert peerauth("--quiet", "--version") == peerauth("--version")  # the quick way to say it, and typer's
 
 
 @pytest.mark.parametrize("words", [[], ["peer"]])
@@ -46,17 +47,6 @@ def test_without_a_command_the_help_is_shown_as_an_error(words: list[str]) -> No
 
     assert (result.code, result.out) == (2, "")
     assert result.err.startswith("Usage: peerauth")
-
-
-@pytest.mark.parametrize("words", [["--version"], ["--help"], ["peer", "--help"], ["keygen", "--help"]], ids=" ".join)
-def test_what_needs_no_library_loads_none(words: list[str]) -> None:
-    """So that the shell's user does not wait for cryptography to be told an option's name."""
-    heavy = ("cryptography", "OpenSSL", "uvicorn", "uvloop", "rich.table", "rich.progress", "watchfiles")
-    code = (
-        f"import sys; from peerauth.cli.main import main; main({words!r}); print([m for m in {heavy!r} if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=True)
-    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_the_home_is_the_option_then_the_environment_then_here(home: Path, tmp_path: Path) -> None:
@@ -187,6 +177,19 @@ def test_a_full_disk_is_no_defect_of_ours(home: Path) -> None:
             check=False,
         )
     assert (done.returncode, done.stderr) == (1, b"error: No space left on device\n")
+
+
+def test_a_version_that_cannot_be_said_fails() -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "peerauth", "--version"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            check=False,
+        )
+    assert done.returncode == 1
+    assert b"No space left on device" in done.stderr
 
 
 def test_ctrl_c_is_silent(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import typer
-
-from peerauth.cli.main import app
+from peerauth.cli.program import LaterCommand, program
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PROGRAM = "peerauth"
@@ -97,11 +95,11 @@ def commands() -> dict[str, Any]:
     """Every command of the program by what is typed for it: `peerauth`, `peerauth peer add`."""
 
     def below(path: str, command: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - typer has no public name for it
-        yield path, command
+        yield path, command.loaded if isinstance(command, LaterCommand) else command
         for name, sub in getattr(command, "commands", {}).items():
             yield from below(f"{path} {name}", sub)
 
-    return dict(below(PROGRAM, typer.main.get_command(app)))
+    return dict(below(PROGRAM, program()))
 
 
 def options(command: str) -> set[str]:

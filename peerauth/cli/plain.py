@@ -1,0 +1,100 @@
+"""Words of the command line that need no checking, taken as they are.
+
+typer hands each value to pydantic, those that were not given included, and importing pydantic takes longer than most
+commands run. What is plainly right means the same without it: an option that was not given, a printable word where a text
+or a path is asked for, one of the choices, a small number within its bounds. All else goes typer's way, so that its
+messages are what they always were. A test holds the two ways against each other (tests/cli/test_plain.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final, Literal, get_args, get_origin
+
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
+from typer.models import ParameterInfo
+
+UNSURE: Final = object()
+_DIGITS = 9
+
+
+class QuickCommand(TyperCommand):
+    """A command that takes plain values as they are."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer has no public name for it
+        """Parse the words that stand after the command's name."""
+        _take_plain_values(self.get_params(ctx))
+        return super().parse_args(ctx, args)
+
+
+class QuickGroup(TyperGroup):
+    """A group whose own options are taken as they are where they are plain."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer has no public name for it
+        """Parse the words that stand after the group's name."""
+        _take_plain_values(self.get_params(ctx))
+        return super().parse_args(ctx, args)
+
+
+def _take_plain_values(parameters: Iterable[object]) -> None:
+    for parameter in parameters:
+        if isinstance(parameter, TyperArgument | TyperOption) and "process_value" not in vars(parameter):
+            _take_plain(parameter)
+
+
+def _take_plain(parameter: TyperArgument | TyperOption) -> None:
+    by_typer = parameter.process_value
+
+    def process_value(context: Any, value: Any) -> Any:  # noqa: ANN401 - whatever a command has for a parameter
+        taken = plain_value(parameter, value)
+        if taken is UNSURE:
+            return by_typer(context, value)
+        return taken if parameter.callback is None else parameter.callback(context, parameter, taken)
+
+    parameter.process_value = process_value  # type: ignore[method-assign, assignment]
+
+
+def plain_value(parameter: TyperArgument | TyperOption, value: object) -> object:
+    """What a command gets for this value of the parameter, or UNSURE."""
+    asked, info = parameter.type_descriptor.annotation, parameter.type_descriptor.parameter_info
+    many = parameter.multiple or parameter.nargs == -1
+    if info.parser is not None or parameter.nargs not in {1, -1}:
+        return UNSURE
+    if value is None:
+        return UNSURE if parameter.required else () if many else None
+    if not many:
+        return _one(asked, info, value)
+    kind: object = get_origin(asked)
+    if not isinstance(value, tuple | list) or not value or kind is not list:
+        return UNSURE
+    taken = [_one(get_args(asked)[0], info, item) for item in value]
+    return UNSURE if any(item is UNSURE for item in taken) else taken
+
+
+def _one(asked: object, info: ParameterInfo, value: object) -> object:
+    if isinstance(value, bool):
+        return value if asked is bool else UNSURE
+    if isinstance(value, int):
+        return _within(value, info) if asked is int else UNSURE
+    if not isinstance(value, str) or not value or not value.isprintable():
+        return UNSURE  # what is not printable may not be encodable either, or holds a NUL
+    if asked is str or (get_origin(asked) is Literal and value in get_args(asked)):
+        return value
+    if asked is Path and _any_path(info):
+        return Path(value)
+    if asked is int and value.isascii() and value.isdigit() and len(value) <= _DIGITS:
+        return _within(int(value), info)
+    return UNSURE
+
+
+def _within(number: int, info: ParameterInfo) -> object:
+    least, most = info.min, info.max
+    fits = (least is None or least <= number) and (most is None or number <= most)
+    return number if fits else UNSURE
+
+
+def _any_path(info: ParameterInfo) -> bool:
+    """Whether the file itself plays no part: typer would look at it otherwise."""
+    looked_at = info.exists or info.readable or info.writable or info.resolve_path
+    return info.file_okay and info.dir_okay and not looked_at and info.path_type is None
