@@ -5,6 +5,7 @@
 
 BIN := .venv/bin
 PYTEST ?=
+unexport PYTHONDONTWRITEBYTECODE  # the tests start hundreds of Pythons, which would each compile everything anew
 
 .PHONY: help demo test lint format clean venv venv-dev
 

@@ -6,7 +6,7 @@ is typed, so that no command waits for the others.
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -126,8 +126,9 @@ def _peer(
     remember(context, Common(home, json, quiet, verbose))
 
 
+@cache
 def program() -> TyperGroup:
-    """The program as typer runs it; its commands are `LaterCommand`s."""
+    """The program as typer runs it, made once in a process; its commands are `LaterCommand`s."""
     root = _group(_app, COMMANDS)
     root.add_command(_group(_peer_app, PEER_COMMANDS))
     return root
