@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ PEERS = st.builds(
     st.sampled_from("abcdef"),
     st.lists(PINS, min_size=1, max_size=3, unique=True).map(tuple),
     st.builds(PeerSettings, note=st.sampled_from(["", "x"])),
+    st.lists(PINS, max_size=2).map(tuple),
 )
 
 
@@ -63,6 +65,34 @@ def test_set_is_narrowed_exactly_when_somebody_known_is_gone_or_other(before: li
     assert old.narrowed_by(new) == (not set(old) <= set(new))
     assert not old.narrowed_by(old)
     assert PeerSet.of(before) == old
+
+
+ROWS = st.none() | st.integers(0, 6).map(lambda n: bytes([n]) * 32) | PEERS
+
+
+@given(st.lists(st.dictionaries(st.sampled_from("abcdef"), ROWS, max_size=4), max_size=6))
+def test_set_changed_step_by_step_is_the_set_made_at_once(steps: list[dict[str, Peer | bytes | None]]) -> None:
+    """Who has a pin, and who else would like it, does not depend on the order in which they came and went."""
+    known, plain = PeerSet(), dict[str, Peer]()
+    for step in steps:
+        step = {name: replace(row, name=name) if isinstance(row, Peer) else row for name, row in step.items()}  # noqa: PLW2901
+        before, known = known, known.changed(step)
+        for name, row in step.items():
+            plain.pop(name, None)
+            if row is not None:
+                plain[name] = row if isinstance(row, Peer) else Peer(name, (Fingerprint(row),))
+        at_once = PeerSet.of(plain.values())
+        assert dict(known.peers) == plain
+        assert known == at_once
+        assert len(known) == len(plain)
+        assert known.shared == at_once.shared
+        assert dict(known._by_key) == dict(at_once._by_key)
+        assert {pin: known.holder(Fingerprint(bytes([pin]) * 32)) for pin in range(7)} == {
+            pin: at_once.holder(Fingerprint(bytes([pin]) * 32)) for pin in range(7)
+        }
+        differing = {name: (old, new) for name, old, new in before.differences(known)}
+        names = {*before.peers, *known.peers}
+        assert differing == {n: (before.get(n), known.get(n)) for n in names if before.get(n) != known.get(n)}
 
 
 @given(st.lists(PEERS, max_size=6), st.sampled_from("abcdefg"))
