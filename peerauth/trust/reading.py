@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 from collections.abc import Iterator, Sequence
 
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs12
 
 from peerauth.errors import BadInput
@@ -20,6 +22,12 @@ MAXIMUM_CERTIFICATES = 100
 
 _BEGIN, _END, _DASHES = b"-----BEGIN ", b"-----END ", b"-----"
 _CERTIFICATE_LABELS = {b"CERTIFICATE", b"X509 CERTIFICATE"}
+_HEAD, _TAIL = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
+# An AlgorithmIdentifier of a named curve with the beginning of an uncompressed point (RFC 5480 section 2): P-256, P-384.
+_POINTS = (
+    bytes.fromhex("301306072a8648ce3d020106082a8648ce3d03010703420004"),
+    bytes.fromhex("301006072a8648ce3d020106052b8104002203620004"),
+)
 
 
 def read_certificates(data: bytes, password: bytes | None = None) -> list[Certificate]:
@@ -43,6 +51,34 @@ def read_certificates(data: bytes, password: bytes | None = None) -> list[Certif
     if len(found) > MAXIMUM_CERTIFICATES:
         raise BadInput("too-many-certificates", f"it holds more than {MAXIMUM_CERTIFICATES} certificates")
     return list(dict.fromkeys(found))
+
+
+def plain_pin(data: bytes) -> bytes | None:
+    """The SHA-256 of the one certificate that `data` is, as PEM or DER; None where `read_certificates` must look.
+
+    It takes a quarter of the time of that, which counts when there are a hundred thousand. It finds the same faults but one:
+    whether a point lies on its curve is worked out when the certificate is presented, as everything about it is.
+    """
+    if data.startswith(_HEAD):
+        finish = data.find(_TAIL)
+        if finish < 0 or data[finish + len(_TAIL) :].strip():
+            return None
+        try:
+            der = binascii.a2b_base64(b"".join(data[len(_HEAD) : finish].split()), strict_mode=True)
+        except binascii.Error:
+            return None
+    elif data[:1] == b"\x30":
+        der = data
+    else:
+        return None
+    try:
+        held = x509.load_der_x509_certificate(der)
+        _ = held.not_valid_before_utc, held.not_valid_after_utc
+        if not any(point in der for point in _POINTS):
+            held.public_key()
+    except Exception:  # noqa: BLE001 - whatever ails it, the careful way finds the words
+        return None
+    return hashlib.sha256(der).digest()
 
 
 def leaves(certificates: Sequence[Certificate]) -> list[Certificate]:

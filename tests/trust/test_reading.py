@@ -1,17 +1,20 @@
 """From bytes to certificates: whatever a person copies, cuts or mixes up."""
 
 import base64
+import hashlib
 import time
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat, pkcs12
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from peerauth.errors import BadInput
 from peerauth.trust.certificate import Certificate
-from peerauth.trust.reading import MAXIMUM_BYTES, leaves, read_certificates
-from tests.support.dropin import mint
+from peerauth.trust.identity import KeyType, new_key, self_signed
+from peerauth.trust.reading import MAXIMUM_BYTES, leaves, plain_pin, read_certificates
+from tests.support.dropin import NOW, mint
 from tests.support.engine import identity
 from tests.support.outcome import outcome
 
@@ -147,3 +150,79 @@ def test_base64_of_anything_else_is_no_certificate(data: bytes) -> None:
     block = BLOCK + base64.encodebytes(data) + b"-----END CERTIFICATE-----\n"
     assert only_bad_input(block) is None
     assert only_bad_input(block + PEM) is None
+
+
+FORMS = [PEM, DER, PEM.replace(b"\n", b"\r\n"), PEM.rstrip(), PEM + b"\n\n"]
+FORMS += [self_signed(new_key(kind), "x", NOW).certificate.der for kind in (KeyType.ED25519, KeyType.RSA3072)]
+FORMS += [mint("leaf", issuer=mint("root", ca=True)).certificate.der]
+UNUSUAL = [PEM + PEM, b"text\n" + PEM, PEM + b"text", P12, *KEYS.values(), DER + b"\0", b"", b"\x30\x03\x02\x01\x05"]
+UNUSUAL += [PEM.replace(b"CERTIFICATE", b"X509 CERTIFICATE"), PEM + ALICE.key_pem(), b"\n" + PEM]
+
+
+@pytest.mark.parametrize("data", FORMS)
+def test_pin_of_a_plain_file_is_found_at_a_glance(data: bytes) -> None:
+    assert plain_pin(data) == read_certificates(data)[0].fingerprint.digest
+
+
+@pytest.mark.parametrize("data", UNUSUAL)
+def test_everything_else_is_left_to_care(data: bytes) -> None:
+    assert plain_pin(data) is None
+
+
+def glance_and_care_agree(data: bytes) -> bool:
+    """Where a glance finds a pin, care finds that certificate and no other, unless its key is none; whether a glance did."""
+    pin = plain_pin(data)
+    if pin is None:
+        return False
+    found = outcome(lambda: read_certificates(data))
+    if isinstance(found, list):
+        assert [one.fingerprint.digest for one in found] == [pin]
+    else:
+        assert found.code == "malformed"
+        der = data if data[:1] == b"\x30" else base64.b64decode(b"".join(data.split(b"-----")[2].split()))
+        assert hashlib.sha256(der).digest() == pin
+        with pytest.raises(ValueError, match=r"."):  # a point that is on no curve
+            x509.load_der_x509_certificate(der).public_key()
+    return True
+
+
+@SLOW
+@given(
+    st.sampled_from(FORMS + UNUSUAL),
+    st.lists(st.tuples(st.floats(0, 1), st.integers(1, 255)), max_size=3),
+    st.tuples(st.floats(0, 1), st.sampled_from([b"", b"", b"\n", b" ", b"-", b"=", b"\0", b"A", PEM, ALICE.key_pem()])),
+    st.floats(0.5, 1.5),
+)
+def test_glance_and_care_agree_on_files_that_were_damaged(
+    data: bytes, changes: list[tuple[float, int]], put: tuple[float, bytes], part: float
+) -> None:
+    changed = bytearray(data)
+    for where, how in changes:
+        if changed:
+            changed[int(where * (len(changed) - 1))] ^= how
+    at = int(put[0] * len(changed))
+    glance_and_care_agree(bytes(changed[:at] + put[1] + changed[at:])[: int(part * len(changed))])
+
+
+@SLOW
+@given(st.floats(0, 1), st.integers(1, 255))
+def test_glance_and_care_agree_on_certificates_with_other_bytes_in_them(where: float, how: int) -> None:
+    """Any byte of the certificate itself, its key included: what is damaged in it is found by both, or by neither."""
+    changed = bytearray(DER)
+    changed[int(where * (len(DER) - 1))] ^= how
+    seen = glance_and_care_agree(bytes(changed))
+    block = BLOCK + base64.encodebytes(changed) + b"-----END CERTIFICATE-----\n"
+    assert glance_and_care_agree(block) == seen
+
+
+def test_sequence_that_is_no_certificate_has_no_pin() -> None:
+    """Well-formed DER all the same: its parts in another order, or one of them missing."""
+    whole = x509.load_der_x509_certificate(DER)
+    signed = whole.tbs_certificate_bytes
+    rest = DER[DER.index(signed) + len(signed) :]
+    for body in (rest + signed, signed, rest, signed + rest + rest):
+        der = b"\x30\x82" + len(body).to_bytes(2, "big") + body
+        assert plain_pin(der) is None
+        assert only_bad_input(der) is None
+    body = signed + rest
+    assert plain_pin(b"\x30\x82" + len(body).to_bytes(2, "big") + body) == ALICE.certificate.fingerprint.digest
