@@ -115,7 +115,7 @@ class Node:
         from peerauth.server.guest import by_protocol
         from peerauth.server.server import Server
 
-        self.peers.directory.refresh()
+        await asyncio.to_thread(self.peers.directory.refresh)
         server = Server(
             self.identity,
             self.peers.directory,
@@ -143,7 +143,7 @@ class Node:
         from peerauth.client.target import resolve
 
         directory = self.peers.directory
-        directory.refresh()
+        await asyncio.to_thread(directory.refresh)
         dialer = Dialer.of(self.identity, self.name, lambda: directory.current, min_tls=self.config.min_tls)
         target = resolve(address, directory.current, peer) if address else resolve(peer, directory.current)
         reader = asyncio.StreamReader()

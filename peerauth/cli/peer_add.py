@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -92,12 +92,13 @@ def add(
     config, directory = open_peers(ui)
     additions = [addition for file in files for addition in _named(_read(ui, file, passphrase_file), file, name, directory)]
     _check(additions, expected, directory)
-    others = directory.everything()
+    subjects = {certificate.subject for addition in additions for certificate in addition.certificates}
+    others = [(known, certificate.subject) for known, certificate in directory.each() if certificate.subject in subjects]
     reports: list[dict[str, Any]] = []
     for addition in additions:
         new, changed = _add(ui, addition, wanted, directory)
         told = _tell(ui, addition, config, others, now)
-        others.setdefault(addition.name, addition.certificates)
+        others += [(addition.name, certificate.subject) for certificate in addition.certificates]
         pins = [certificate.fingerprint for certificate in addition.certificates]
         reports.append({"name": addition.name, "fingerprints": pins, "added": new, "changed": changed, "unusual": told})
         if not ui.json:
@@ -194,17 +195,15 @@ def _compare(found: Sequence[tuple[str, Certificate]], expected: Fingerprint) ->
         )
 
 
-def _tell(
-    ui: Ui, addition: _Addition, config: Config, others: Mapping[str, Sequence[Certificate]], now: datetime
-) -> list[str]:
-    """Say what a careful person would want to know, and return it."""
+def _tell(ui: Ui, addition: _Addition, config: Config, others: Sequence[tuple[str, str]], now: datetime) -> list[str]:
+    """Say what a careful person would want to know, and return it. `others` are peers and subjects that they have."""
     told = []
     for certificate in addition.certificates:
         told += certificate.unusual(now)
         told += [
             f"it has the same subject as the peer {name}: software that looks at names cannot tell them apart"
-            for name, held in others.items()
-            if name != addition.name and any(other.subject == certificate.subject for other in held)
+            for name, subject in dict.fromkeys(others)
+            if name != addition.name and subject == certificate.subject
         ]
         if certificate == _own(config):
             told.append("it is this node's own certificate: whoever has this node's key is admitted")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from datetime import UTC, datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from peerauth.store.config import Config, Service
     from peerauth.store.peerdir import PeerDirectory
 
+_NAMED = 5  # peers, when it is said for whom a service is
 _LOUD = {"refused", "ended", "problem", "target-down", "left-out"}
 
 
@@ -52,6 +54,8 @@ def serve(
     _warn_of_strangers(ui, services, directory)
 
     async def main() -> None:
+        import gc
+
         from peerauth.server.server import Server
 
         told = _listen_to_signals()
@@ -63,6 +67,8 @@ def serve(
         except BaseException:
             await server.stop(0)
             raise
+        gc.collect()
+        gc.freeze()  # what is here now stays: walking through it again and again would hold the loop up
         await _until_told(ui, server, told)
 
     run(main())
@@ -89,26 +95,28 @@ def _services(config: Config, listen: list[str], target: str | None, allow: list
 
 def _warn_of_strangers(ui: Ui, services: tuple[Service, ...], directory: PeerDirectory) -> None:
     """Say who is allowed and not pinned: it may be a slip of the pen, or somebody who is still to come."""
-    pinned = set(directory.current.peers)
-    named = [(service.name, name) for service in services for name in sorted((service.policy.names or set()) - pinned)]
+    pinned = directory.current
+    named = [(s.name, name) for s in services for name in sorted(s.policy.names or ()) if name not in pinned]
     for service, name in dict.fromkeys(named):
         ui.warn(f"the service '{service}' is for {name}, who is not pinned", f"peerauth peer add FILE --name {name}")
 
 
 def _announce(ui: Ui, config: Config, service: Service, address: Address, directory: PeerDirectory) -> None:
-    names = [peer.name for peer in directory.current if service.policy.allows(peer)]
+    peers = (peer.name for peer in directory.current if service.policy.allows(peer))
+    first = list(islice(peers, _NAMED))
+    count = len(directory.current) if service.policy.names is None else len(first) + sum(1 for _ in peers)
     if ui.json:
-        ui.emit({"event": "listening", "service": service.name, "address": str(address), "peers": len(names)})
+        ui.emit({"event": "listening", "service": service.name, "address": str(address), "peers": count})
         return
     what = f"relays to {service.target}" if service.target else "says hello"
-    ui.say(f"{config.name} {what} on {address} for {_counted(names)}")
+    ui.say(f"{config.name} {what} on {address} for {_counted(first, count)}")
 
 
-def _counted(names: list[str]) -> str:
-    if not names:
+def _counted(first: list[str], count: int) -> str:
+    if not count:
         return "nobody yet; to admit someone: peerauth peer add FILE"
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return f"{len(names)} {'peer' if len(names) == 1 else 'peers'}: {', '.join(names[:5])}{more}"
+    more = f" and {count - len(first)} more" if count > len(first) else ""
+    return f"{count} {'peer' if count == 1 else 'peers'}: {', '.join(first)}{more}"
 
 
 def _say(ui: Ui, event: Event) -> None:

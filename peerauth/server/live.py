@@ -78,7 +78,7 @@ class LiveConnections:
                 if isinstance(decision, Refused):
                     ended(connection, decision)
                     served.abort()
-                elif decision.peer is not served.peer:
+                elif decision.peer != served.peer:
                     self.discard(served)
                     served.admitted = decision
                     self.add(connection)

@@ -50,7 +50,6 @@ class Server:
         self.limits = limits or Limits()
         self.live = LiveConnections()
         self._audit = Audit(sink, time.monotonic)
-        self._problems = peers.problems
         self._listeners: list[Listener] = []
         self._contexts: dict[tuple[bytes, ...], Context] = {}
         self._porch = Porch(self.limits.max_handshakes, self.limits.handshake_timeout)
@@ -109,23 +108,22 @@ class Server:
                 await asyncio.sleep(_TICK)
 
     def _on_change(self, change: Change) -> None:
-        if change.before.narrowed_by(change.after):
+        if change.removed or change.changed:
             # Fresh contexts have fresh ticket keys: whoever was removed gets a full handshake and hears why it fails. That
             # nobody is resumed against the list does not rest on this; it is decided again after every handshake.
             self._contexts.clear()
-            names = [*change.removed, *change.changed]
+            concerned = {*change.removed, *change.changed}
+            names = [name for name in self.live.names() if name in concerned]
             self.live.review(names, change.after, datetime.now(UTC), self._ended)
             self._porch.review()
-        for verb, names in (("added", change.added), ("removed", change.removed), ("changed", change.changed)):
-            for name in names[:20]:
+        for verb, changed in (("added", change.added), ("removed", change.removed), ("changed", change.changed)):
+            for name in changed[:20]:
                 self._audit.report(
                     Event(f"peer-{verb}", f"{name} was {verb}; {len(change.after)} peers are admitted", peer=name)
                 )
-            if len(names) > 20:
-                self._audit.report(Event(f"peer-{verb}", f"{len(names) - 20} more peers were {verb}"))
-        fresh = [problem for problem in change.problems if problem not in self._problems]
-        self._problems = change.problems
-        for problem in fresh[:20]:
+            if len(changed) > 20:
+                self._audit.report(Event(f"peer-{verb}", f"{len(changed) - 20} more peers were {verb}"))
+        for problem in change.problems[:20]:
             self._audit.report(Event("problem", problem.message, code=problem.code))
 
     def _ended(self, connection: Connection, refused: Refused) -> None:

@@ -17,6 +17,7 @@ from typing import BinaryIO
 from peerauth.errors import BadInput, PeerAuthError, printable
 
 _TEMPORARY = ".tmp"
+_READING = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 def shown(path: Path | str) -> str:
@@ -24,35 +25,44 @@ def shown(path: Path | str) -> str:
     return printable(os.fspath(path), 300)
 
 
-def read_bounded(path: Path, limit: int) -> bytes:
+def read_bounded(path: Path | str, limit: int) -> bytes:
     """The whole content of a regular file of at most `limit` bytes.
 
     Never waits on a FIFO or a device. Raises BadInput naming the file, with the codes `no-such-file`, `not-a-file`,
     `unreadable` or `too-large`.
     """
+    return read_with_status(path, limit)[1]
+
+
+def read_with_status(path: Path | str, limit: int) -> tuple[os.stat_result, bytes]:
+    """As `read_bounded`, with what the file's status was before it was read."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
+        descriptor = os.open(path, _READING)
     except OSError as error:
         raise _unreadable(path, error) from error
     except ValueError as error:  # a NUL, or a surrogate that stands for no byte
         raise BadInput("no-such-file", f"there is no file {shown(path)}: no path can be written so") from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise BadInput("not-a-file", f"{shown(path)} is not a regular file")
+        data = os.read(descriptor, min(status.st_size, limit) + 1)
+        if len(data) != status.st_size:  # a file that grows, or that has no size (/proc), or a read that was cut short
+            while len(data) <= limit and (more := os.read(descriptor, limit + 1 - len(data))):
+                data += more
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    finally:
         os.close(descriptor)
-        raise BadInput("not-a-file", f"{shown(path)} is not a regular file")
-    with open(descriptor, "rb") as file:
-        try:
-            data = file.read(limit + 1)
-        except OSError as error:
-            raise _unreadable(path, error) from error
     if len(data) > limit:
         raise BadInput("too-large", f"{shown(path)} is larger than {limit // 1024} KB")
-    return data
+    return status, data
 
 
 _FOREIGN = "it belongs to another user; run this as its owner"
 
 
-def _unreadable(path: Path, error: OSError) -> BadInput:
+def _unreadable(path: Path | str, error: OSError) -> BadInput:
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         return BadInput("no-such-file", f"there is no file {shown(path)}")
     reason = {errno.ELOOP: "its symbolic links go in a circle", errno.EISDIR: "it is a directory"}.get(

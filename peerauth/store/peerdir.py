@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from peerauth.errors import BadInput
 from peerauth.store import files
 from peerauth.store.peerfile import format_settings
-from peerauth.store.peerfiles import MAXIMUM_BYTES, PeerFiles, is_notes, is_ours
+from peerauth.store.peerfiles import MAXIMUM_BYTES, PeerFiles
+from peerauth.store.records import is_notes, is_ours, peer_name
 from peerauth.trust.certificate import Certificate
 from peerauth.trust.fingerprint import Fingerprint
 from peerauth.trust.peers import NO_SETTINGS, Peer, PeerSettings, check_name, no_such_peer
@@ -25,11 +26,7 @@ class PeerDirectory(PeerFiles):
 
     def files_of(self, name: str) -> list[Path]:
         """The certificate files that make this peer."""
-        try:
-            found = [Path(entry.path) for entry in os.scandir(self.path) if is_ours(entry.name)]
-        except OSError:
-            return []
-        return sorted(path for path in found if path.stem.lower() == name and not is_notes(path))
+        return sorted(self.path / file for file in self._files() if peer_name(file) == name and not is_notes(file))
 
     def certificates(self, name: str) -> list[Certificate]:
         """The pinned certificates of a peer, as they are on disk now; broken files are left out."""
@@ -41,19 +38,25 @@ class PeerDirectory(PeerFiles):
                 continue
         return list(dict.fromkeys(held))
 
+    def each(self) -> Iterator[tuple[str, Certificate]]:
+        """(name, certificate) for every pinned certificate of the peers of `current`, as they are on disk now.
+
+        Broken files are left out; a certificate that a peer has in two files comes twice.
+        """
+        for file in sorted(self._files()):
+            name = peer_name(file)
+            if not is_notes(file) and name in self.current:
+                with contextlib.suppress(BadInput):
+                    for certificate in leaves(read_certificates(files.read_bounded(self.path / file, MAXIMUM_BYTES))):
+                        yield name, certificate
+
     def everything(self) -> dict[str, list[Certificate]]:
         """Every peer of `current` with its pinned certificates, as they are on disk now; broken files are left out."""
-        held: dict[str, list[Certificate]] = {peer.name: [] for peer in self.current}
-        try:
-            paths = sorted(Path(entry.path) for entry in os.scandir(self.path) if is_ours(entry.name))
-        except OSError:
-            return held
-        for path in paths:
-            name = path.stem.lower()
-            if not is_notes(path) and name in held:
-                with contextlib.suppress(BadInput):
-                    held[name] += leaves(read_certificates(files.read_bounded(path, MAXIMUM_BYTES)))
-        return {name: list(dict.fromkeys(certificates)) for name, certificates in held.items()}
+        held: dict[str, list[Certificate]] = {name: [] for name in self.current.peers}
+        for name, certificate in self.each():
+            if certificate not in held[name]:
+                held[name].append(certificate)
+        return held
 
     def peer(self, name: str) -> Peer:
         """The peer of this name in the current set. Raises BadInput("no-such-peer") naming the nearest."""
@@ -109,7 +112,7 @@ class PeerDirectory(PeerFiles):
         if known is None:
             files.write_new(self.path / f"{name}.crt", "".join(c.pem for c in certificates).encode())
             changed = True
-        self.refresh()
+        self._look_again(notes.name, f"{name}.crt")
         return changed
 
     def remove(self, name: str) -> list[Fingerprint]:
@@ -118,11 +121,10 @@ class PeerDirectory(PeerFiles):
         paths = self.files_of(name)
         if not paths:
             raise no_such_peer(name, self.current)
-        for path in paths:
+        notes = self._notes_of(name)
+        for path in (*paths, *notes):
             files.remove(path)
-        for path in self._notes_of(name):
-            files.remove(path)
-        self.refresh()
+        self._look_again(*(path.name for path in (*paths, *notes)))
         return list(known.pins) if known else []
 
     def rename(self, old: str, new: str) -> None:
@@ -134,14 +136,27 @@ class PeerDirectory(PeerFiles):
             raise no_such_peer(old, self.current)
         if new in self.current or self.files_of(new):
             raise BadInput("name-taken", f"there is a peer {new} already")
+        noted = self._notes_of(old)
         files.remove(self.path / f"{new}.toml")
-        for notes in self._notes_of(old):
+        for notes in noted:
             files.write_atomic(self.path / f"{new}.toml", files.read_bounded(notes, MAXIMUM_BYTES))
         for path in paths:
             files.rename(path, self.path / f"{new}{path.suffix}")
-        for notes in self._notes_of(old):
+        for notes in noted:
             files.remove(notes)
-        self.refresh()
+        before = [path.name for path in (*paths, *noted)]
+        self._look_again(f"{new}.toml", *(f"{new}{path.suffix}" for path in paths), *before)
 
     def _notes_of(self, name: str) -> list[Path]:
-        return [path for path in self.path.glob("*.[tT][oO][mM][lL]") if path.stem.lower() == name]
+        return [self.path / file for file in self._files() if peer_name(file) == name and is_notes(file)]
+
+    def _files(self) -> list[str]:
+        try:
+            with os.scandir(self.path) as entries:
+                return [entry.name for entry in entries if is_ours(entry.name)]
+        except OSError:
+            return []
+
+    def _look_again(self, *names: str) -> None:
+        """Look at what was changed here; at everything, where nothing could be looked at before."""
+        self.refresh(names if self.readable else None)

@@ -3,72 +3,91 @@
 The contract (promises 1 and 3): one certificate file makes a peer, its stem is the name. A file that is gone is a removal; a
 file that is there and broken leaves what was known of that peer and touches nobody else; a directory that is gone or
 unreadable admits nobody. Hidden files, editors' leftovers and unknown suffixes are not looked at.
+
+There may be a hundred thousand files. `suspects` finds the files that look different by asking for the status of each;
+`refresh` reads these, or those that it is told of, and costs what they cost.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 from peerauth.errors import BadInput
 from peerauth.store import files
 from peerauth.store.peerfile import parse_settings
-from peerauth.trust.fingerprint import Fingerprint
-from peerauth.trust.peers import NO_SETTINGS, Peer, PeerSet, PeerSettings, check_name
-from peerauth.trust.reading import leaves, read_certificates
+from peerauth.store.records import (
+    NO_LOOK,
+    File,
+    Problem,
+    Record,
+    count_of,
+    file_names,
+    files_of,
+    is_notes,
+    is_ours,
+    look_of,
+    peer_name,
+    record_of,
+    remembered_look,
+    row_of,
+    usual,
+)
+from peerauth.trust.layers import Layered
+from peerauth.trust.peers import NAME, PeerSet, Row, check_name
+from peerauth.trust.reading import leaves, plain_pin, read_certificates
 
-CERTIFICATE_SUFFIXES = (".crt", ".pem", ".cer", ".der")
 MAXIMUM_BYTES = 256 << 10
 _OUR_TROUBLE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # says nothing about the directory
 _RACY = 0.1  # seconds: a file written this shortly before it was read may change again within one clock tick
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something in the directory that could not be used as it is."""
-
-    path: Path
-    code: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class _File:
-    """What is remembered of one file: how it looked, and the last good thing it said."""
-
-    look: tuple[int, ...]
-    pins: tuple[Fingerprint, ...] = ()
-    keys: tuple[Fingerprint, ...] = ()
-    settings: PeerSettings | None = None
-    problem: Problem | None = None
+_LINKS = 10_000  # symbolic links that are followed to see where they lead
+_SLICE = 256  # files between two breaths of a look at the whole directory
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The directory as it was at one moment."""
+    """The directory as it was at one moment: the peers, and by their names the files that they come from."""
 
+    directory: Path
     peers: PeerSet = field(default_factory=PeerSet)
-    problems: tuple[Problem, ...] = ()
-    files: Mapping[str, _File] = field(default_factory=dict)
-    linked: frozenset[Path] = frozenset()
+    records: Layered[str, Record] = field(default_factory=Layered)
+    count: int = 0
+    troubled: Mapping[str, tuple[Problem, ...]] = field(default_factory=dict)
+    trouble: Problem | None = None
+
+    @cached_property
+    def problems(self) -> tuple[Problem, ...]:
+        """What could not be used: the directory, files, and certificates that several peers have."""
+        found = [self.trouble] if self.trouble else []
+        found += [problem for name in sorted(self.troubled) for problem in self.troubled[name]]
+        for first, *others in sorted(self.peers.shared.values()):
+            for name in others:
+                text = f"{name} has the same certificate as {first}; whoever holds it is known as {first}"
+                found.append(Problem(self.directory / name, "same-certificate", text))
+        return tuple(found)
 
 
 class PeerFiles:
-    """The directory, looked at. `current` is the last snapshot; `refresh` looks again, reading only what changed."""
+    """The directory, looked at. `current` is what was seen last."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._snapshot = Snapshot()
+        self._prefix = os.path.join(path, "")  # noqa: PTH118 - a Path for each of a hundred thousand costs a second
+        self._snapshot = Snapshot(path)
+        self._linked: frozenset[Path] = frozenset()
         self._lock = threading.Lock()
 
     @property
     def current(self) -> PeerSet:
-        """The peer set as it was last adopted."""
+        """The peer set as it was last seen."""
         return self._snapshot.peers
 
     @property
@@ -76,110 +95,178 @@ class PeerFiles:
         """What in the directory could not be used."""
         return self._snapshot.problems
 
-    def refresh(self) -> PeerSet:
-        """Bring `current` up to date with the directory and return it. Safe to call from any thread."""
-        self.adopt(self.examine())
-        return self.current
+    @property
+    def linked(self) -> frozenset[Path]:
+        """The directories that symbolic links in it lead to."""
+        return self._linked
 
-    def adopt(self, snapshot: Snapshot) -> None:
-        """Make this snapshot the current one."""
-        self._snapshot = snapshot
+    @property
+    def count(self) -> int:
+        """How many files are known."""
+        return self._snapshot.count
 
-    def examine(self) -> Snapshot:
-        """The directory as it is now, compared with the current snapshot; changes nothing."""
-        with self._lock:
-            try:
-                entries = [entry for entry in os.scandir(self.path) if is_ours(entry.name)]
-            except OSError as error:
-                reason = os.strerror(error.errno) if error.errno else str(error)
-                if error.errno in _OUR_TROUBLE:
-                    text = f"{files.shown(self.path)} cannot be read now ({reason}): changes wait"
-                    return replace(self._snapshot, problems=(Problem(self.path, "cannot-look", text),))
-                text = f"{files.shown(self.path)} cannot be read ({reason}): nobody is admitted"
-                return Snapshot(problems=(Problem(self.path, "no-directory", text),))
-            looked = dict(self._looked_at(entries))
-            linked = frozenset(Path(os.path.realpath(e.path)).parent for e in entries[:10_000] if e.is_symlink())
-            peers, problems = _assemble(looked, self.path)
-            return Snapshot(peers, problems, looked, linked)
+    @property
+    def readable(self) -> bool:
+        """Whether the directory itself could be read when it was last looked at as a whole."""
+        return self._snapshot.trouble is None
 
     def places(self) -> set[Path]:
         """The directories whose changes can change the peer set: this one, its parent, and where links lead."""
-        return {self.path, self.path.parent, *list(self._snapshot.linked)[:64]}
+        return {self.path, self.path.parent, *islice(self._linked, 64)}
 
-    def _looked_at(self, entries: list[os.DirEntry[str]]) -> Iterator[tuple[str, _File]]:
-        for entry in entries:
-            known = self._snapshot.files.get(entry.name)
-            try:
-                status = entry.stat()
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                look: tuple[int, ...] = (error.errno or 0,)
-            else:
-                look = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino, status.st_mode)
-            if known is not None and known.look == look and look:
-                yield entry.name, known
-                continue
-            fresh = self._read(Path(entry.path), look, known)
-            if fresh is not None:
-                yield entry.name, fresh
+    def refresh(self, names: Iterable[str] | None = None) -> PeerSet:
+        """Bring `current` up to date with the directory, or with these files of it, and return it.
 
-    def _read(self, path: Path, look: tuple[int, ...], known: _File | None) -> _File | None:
-        recent = max(look[:2], default=0) > (time.time() - _RACY) * 1e9
-        kept_look = () if recent else look
+        Reads only what looks different, and the named. Safe to call from any thread.
+        """
         try:
+            suspects = self.suspects() if names is None else self._named(names)
+        except OSError as error:
+            with self._lock:
+                self._snapshot = self._unreadable(error)
+        else:
+            with self._lock:
+                found = self._read_again(suspects)
+                if names is None and found.trouble is not None:
+                    found = replace(found, trouble=None)
+                self._snapshot = found
+        return self.current
+
+    def suspects(self, breathe: Callable[[], None] = lambda: None) -> list[str]:
+        """The names of files that are new, gone, or look different from what is known. Raises OSError.
+
+        Asks for the status of every known file; calls `breathe` now and then, which may sleep.
+        """
+        records, count = self._snapshot.records, self._snapshot.count
+        found: list[str] = []
+        links: list[str] = []
+        known = 0
+        with os.scandir(self.path) as entries:
+            for number, entry in enumerate(entries):
+                if number % _SLICE == 0:
+                    breathe()
+                file = entry.name
+                if not is_ours(file):
+                    continue
+                if len(links) < _LINKS and entry.is_symlink():
+                    links.append(entry.path)
+                look = remembered_look(name, records.get(name), file) if count and (name := peer_name(file)) else None
+                if look is None:
+                    found.append(file)
+                    continue
+                try:
+                    now = look_of(entry.stat())
+                except OSError:  # gone, or a matter for who reads it
+                    now = None
+                known += 1
+                if now != look:
+                    found.append(file)
+        self._linked = frozenset(Path(os.path.realpath(link)).parent for link in links)
+        if known < count:  # somebody is gone
+            found += self._missing(records, breathe)
+        return found
+
+    def _missing(self, records: Layered[str, Record], breathe: Callable[[], None]) -> Iterator[str]:
+        for number, (name, record) in enumerate(records.items()):
+            if number % _SLICE == 0:
+                breathe()
+            for file in file_names(name, record):
+                if not os.path.lexists(self._prefix + file):
+                    yield file
+
+    def _named(self, names: Iterable[str]) -> list[str]:
+        """Those of these files that are about peers; where links among them lead is followed from now on."""
+        ours = [file for file in dict.fromkeys(names) if is_ours(file) and os.sep not in file]
+        links = (self.path / file for file in ours)
+        self._linked |= frozenset(Path(os.path.realpath(path)).parent for path in links if path.is_symlink())
+        return ours
+
+    def _unreadable(self, error: OSError) -> Snapshot:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        if error.errno in _OUR_TROUBLE:
+            text = f"{files.shown(self.path)} cannot be read now ({reason}): changes wait"
+            return replace(self._snapshot, trouble=Problem(self.path, "cannot-look", text))
+        text = f"{files.shown(self.path)} cannot be read ({reason}): nobody is admitted"
+        return Snapshot(self.path, trouble=Problem(self.path, "no-directory", text))
+
+    def _read_again(self, names: Iterable[str]) -> Snapshot:
+        """The current snapshot with these files as they are now."""
+        before = self._snapshot
+        fresh: dict[str, Record | None] = {}
+        for file in names:
+            name = peer_name(file)
+            fresh[name] = self._record(name, fresh[name] if name in fresh else before.records.get(name), file)
+        if not fresh:
+            return before
+        count = before.count
+        rows: dict[str, Row | None] = {}
+        troubled = {name: problems for name, problems in before.troubled.items() if name not in fresh}
+        for name, record in fresh.items():
+            count += count_of(record) - count_of(before.records.get(name))
+            rows[name] = row_of(name, record)
+            if isinstance(record, tuple) and (problems := tuple(file.problem for file in record if file.problem)):
+                troubled[name] = problems
+        peers, records = before.peers.changed(rows), before.records.changed(fresh)
+        return Snapshot(self.path, peers, records, count, troubled, before.trouble)
+
+    def _record(self, name: str, known: Record | None, file: str) -> Record | None:
+        """The record of a peer of which one file is looked at again."""
+        if known is None or (isinstance(known, bytes) and file_names(name, known) == (file,)):
+            plain = self._plain(name, file)
+            if plain is not None:
+                return plain
+        held = {one.name: one for one in files_of(name, known)}
+        if isinstance(known, bytes) and file not in held:  # now that it is not alone, its key may be asked for
+            held = {one.name: again for one in held.values() if (again := self._read(one.name, one)) is not None}
+        again = self._read(file, held.get(file))
+        if again is None:
+            held.pop(file, None)
+        else:
+            held[file] = again
+        return record_of(name, tuple(held.values()))
+
+    def _plain(self, name: str, file: str) -> bytes | None:
+        """The record of a peer that is one file of the usual kind; None where it must be looked at with care."""
+        if is_notes(file) or NAME.fullmatch(name) is None:
+            return None
+        try:
+            status, data = files.read_with_status(self._prefix + file, MAXIMUM_BYTES)
+        except BadInput:
+            return None
+        pin = plain_pin(data)
+        return None if pin is None else usual(name, file, _settled_look(status), pin)
+
+    def _read(self, file: str, known: File | None) -> File | None:
+        """One file, read with care; None when it is gone. A broken one leaves what was known."""
+        path = self.path / file
+        look = NO_LOOK
+        try:
+            with contextlib.suppress(OSError):
+                look = _settled_look(path.stat())
             data = files.read_bounded(path, MAXIMUM_BYTES)
-            if is_notes(path):
-                return _File(kept_look, settings=parse_settings(data, path))
-            check_name(path.stem.lower())
+            if is_notes(file):
+                return File(file, look, settings=parse_settings(data, path))
+            check_name(peer_name(file))
             held = leaves(read_certificates(data))
         except BadInput as error:
             if error.code == "no-such-file":
                 return None
+            if error.code == "unreadable":
+                look = NO_LOOK  # it may become readable without looking different: descriptors may be scarce
             if known is None:
-                known = self._known_before(path)
+                known = self._known_before(file)
             message = error.message if files.shown(path) in error.message else f"{files.shown(path)}: {error.message}"
-            if is_notes(path) and known.settings is None:
+            if is_notes(file) and known.settings is None:
                 message += "; until it is mended, its peer is not admitted"
-            return replace(known, look=kept_look, problem=Problem(path, error.code, message))
-        return _File(kept_look, tuple(c.fingerprint for c in held), tuple(c.key_fingerprint for c in held))
+            return replace(known, look=look, problem=Problem(path, error.code, message))
+        return File(file, look, tuple(c.fingerprint for c in held), tuple(c.key_fingerprint for c in held))
 
-    def _known_before(self, path: Path) -> _File:
+    def _known_before(self, file: str) -> File:
         """What a file that was never read leaves standing: notes, what their peer was admitted with until now."""
-        peer = self._snapshot.peers.get(path.stem.lower()) if is_notes(path) else None
-        return _File((), settings=peer.settings if peer else None)
+        peer = self._snapshot.peers.get(peer_name(file)) if is_notes(file) else None
+        return File(file, NO_LOOK, settings=peer.settings if peer else None)
 
 
-def _assemble(looked: Mapping[str, _File], directory: Path) -> tuple[PeerSet, tuple[Problem, ...]]:
-    problems = [file.problem for file in looked.values() if file.problem]
-    settings = {Path(name).stem.lower(): file for name, file in looked.items() if is_notes(name)}
-    held: dict[str, list[_File]] = {}
-    for name, file in sorted(looked.items()):
-        if not is_notes(name) and file.pins:
-            held.setdefault(Path(name).stem.lower(), []).append(file)
-    peers: list[Peer] = []
-    holders: dict[Fingerprint, str] = {}
-    for name, group in held.items():
-        noted = settings.get(name)
-        if noted is not None and noted.settings is None:
-            continue  # its restrictions were never readable: fail closed; the problem is in the list
-        chosen = noted.settings if noted is not None and noted.settings is not None else NO_SETTINGS
-        pins = tuple(dict.fromkeys(pin for file in group for pin in file.pins))
-        keys = tuple(dict.fromkeys(key for file in group for key in file.keys)) if chosen.pin == "key" else ()
-        peers.append(Peer(name, pins, chosen, keys))
-        for pin in pins:
-            first = holders.setdefault(pin, name)
-            if first != name:
-                text = f"{name} has the same certificate as {first}; whoever holds it is known as {min(first, name)}"
-                problems.append(Problem(directory / name, "same-certificate", text))
-    return PeerSet.of(peers), tuple(problems)
-
-
-def is_ours(name: str) -> bool:
-    """Whether a file of this name says something about peers."""
-    return not name.startswith(".") and name.lower().endswith((*CERTIFICATE_SUFFIXES, ".toml"))
-
-
-def is_notes(path: Path | str) -> bool:
-    """Whether it is a peer's notes rather than its certificate."""
-    return os.fspath(path).lower().endswith(".toml")
+def _settled_look(status: os.stat_result) -> bytes:
+    recent = max(status.st_mtime_ns, status.st_ctime_ns) > (time.time() - _RACY) * 1e9
+    return NO_LOOK if recent else look_of(status)

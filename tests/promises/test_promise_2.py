@@ -12,7 +12,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -356,14 +356,14 @@ async def test_watch_that_fails_begins_anew(yard: Yard, monkeypatch: pytest.Monk
     alice = yard.pin("alice")
     async with running(yard) as node:
         tls = await admitted(node, alice)
-        examine, failures = PeerDirectory.examine, ["once"]
+        refresh, failures = PeerDirectory.refresh, ["once"]
 
-        def fails_once(directory: PeerDirectory) -> object:
+        def fails_once(directory: PeerDirectory, *names: Iterable[str] | None) -> PeerSet:
             if failures:
                 raise RuntimeError(failures.pop())
-            return examine(directory)
+            return refresh(directory, *names)
 
-        monkeypatch.setattr(PeerDirectory, "examine", fails_once)
+        monkeypatch.setattr(PeerDirectory, "refresh", fails_once)
         yard.unpin("alice")
         await node.hears("problem", code="not-followed")
         assert await asyncio.to_thread(how_it_ends, tls) == "cut"

@@ -13,21 +13,26 @@ from pathlib import Path
 
 import pytest
 
-from peerauth.store import watch
+from peerauth.store import notifier, watch
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.trust.identity import Identity
 from tests.support.engine import Caller, Running, Yard, hear_line, how_it_ends, identity, on_loops, running
 
 
-@pytest.fixture(params=["inotify", "poll"])
+@pytest.fixture(params=["inotify", "inotify as with many files", "poll"])
 def noticed_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """How changes are noticed: by inotify, or by looking now and then where there is none."""
+    """How changes are noticed: by inotify, or by looking now and then where there is none.
+
+    With many files in the directory, what inotify names is looked at first and the rest a little later.
+    """
+    if request.param == "inotify as with many files":
+        monkeypatch.setattr(watch, "_FEW", -1)
     if request.param == "poll":
 
         def none_here(*_: object) -> None:
             raise OSError(errno.ENOSPC, "inotify watch limit reached")
 
-        monkeypatch.setattr(watch, "RustNotify", none_here)
+        monkeypatch.setattr(notifier, "RustNotify", none_here)
     return str(request.param)
 
 
@@ -297,20 +302,21 @@ async def test_look_into_the_middle_of_an_edit_is_looked_at_again(
     del noticed_by
     alice, looks = yard.pin("alice"), 0
     file = yard.path / "alice.crt"
-    examine = PeerDirectory.examine
+    suspects = PeerDirectory.suspects
 
-    def in_the_middle(directory: PeerDirectory) -> object:
+    def in_the_middle(directory: PeerDirectory, *breathe: Callable[[], None]) -> list[str]:
         nonlocal looks
         looks += 1
         if looks != 2:  # the first one is the server's start
-            return examine(directory)
+            return suspects(directory, *breathe)
         file.unlink()
-        found = examine(directory)
+        found = suspects(directory, *breathe)
+        assert found == [file.name]
         if comes_back:
             file.write_text(alice.certificate.pem)
         return found
 
-    monkeypatch.setattr(PeerDirectory, "examine", in_the_middle)
+    monkeypatch.setattr(PeerDirectory, "suspects", in_the_middle)
     async with running(yard) as node:
         await node.until(lambda: looks > 2 and (comes_back or bool(node.told("peer-removed"))))
         yard.pin("bob")

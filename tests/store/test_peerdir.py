@@ -63,13 +63,13 @@ def test_only_what_changed_is_read_again(yard: Yard, monkeypatch: pytest.MonkeyP
     directory = PeerDirectory(yard.path)
     directory.refresh()
     read: list[str] = []
-    real = files.read_bounded
+    real = files.read_with_status
 
-    def noting(path: Path, limit: int) -> bytes:
-        read.append(path.name)
+    def noting(path: Path | str, limit: int) -> tuple[os.stat_result, bytes]:
+        read.append(Path(path).name)
         return real(path, limit)
 
-    monkeypatch.setattr(files, "read_bounded", noting)
+    monkeypatch.setattr(files, "read_with_status", noting)
     directory.refresh()
     assert read == []
     yard.pin("bob", identity("new"))

@@ -1,0 +1,128 @@
+"""What is remembered of the files of a peer: how each looked, and the last good thing it said.
+
+Nearly every peer is one file with one certificate in it. Of that 63 bytes are kept, in one object; of anything else a tuple
+of `File`s. The set of files is a mapping from the peer's name (the stem in lower case) to the one or the other.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from peerauth.trust.fingerprint import Fingerprint
+from peerauth.trust.peers import NO_SETTINGS, Peer, PeerSettings, Row
+
+CERTIFICATE_SUFFIXES = (".crt", ".pem", ".cer", ".der")
+_WHICH = {suffix: bytes([number]) for number, suffix in enumerate(CERTIFICATE_SUFFIXES)}
+_LOOK = struct.Struct("<QQQIH")
+_WHOLE, _HALF = 0xFFFF_FFFF_FFFF_FFFF, 0xFFFF_FFFF
+NO_LOOK = bytes(_LOOK.size)  # no file looks like this: it will be read again
+_PIN = 1 + _LOOK.size
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something in the directory that could not be used as it is."""
+
+    path: Path
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One file. `name` is its name in the directory."""
+
+    name: str
+    look: bytes
+    pins: tuple[Fingerprint, ...] = ()
+    keys: tuple[Fingerprint, ...] = ()
+    settings: PeerSettings | None = None
+    problem: Problem | None = None
+
+
+Record = bytes | tuple[File, ...]
+
+
+def is_ours(name: str) -> bool:
+    """Whether a file of this name says something about peers."""
+    return not name.startswith(".") and name.lower().endswith((*CERTIFICATE_SUFFIXES, ".toml"))
+
+
+def is_notes(name: str) -> bool:
+    """Whether it is a peer's notes rather than its certificate."""
+    return name.lower().endswith(".toml")
+
+
+def peer_name(name: str) -> str:
+    """The peer that a file of this name is about."""
+    return name.rpartition(".")[0].lower()
+
+
+def look_of(status: os.stat_result) -> bytes:
+    """A file's times, size, number and mode: when these are the same, so is its content."""
+    return _LOOK.pack(
+        status.st_mtime_ns & _WHOLE,
+        status.st_ctime_ns & _WHOLE,
+        status.st_ino & _WHOLE,
+        min(status.st_size, _HALF),
+        status.st_mode & 0xFFFF,
+    )
+
+
+def usual(name: str, file: str, look: bytes, pin: bytes) -> bytes | None:
+    """The record of a peer with this one file, whose name must be the peer's and a suffix; None where it is not."""
+    which = _WHICH.get(file[len(name) :])
+    return which + look + pin if which is not None and file.startswith(name) else None
+
+
+def files_of(name: str, record: Record | None) -> tuple[File, ...]:
+    """The files of a peer in full, in the order of their names."""
+    if isinstance(record, bytes):
+        return (File(_usual_name(name, record), record[1:_PIN], (Fingerprint(record[_PIN:]),)),)
+    return record or ()
+
+
+def record_of(name: str, files: tuple[File, ...]) -> Record | None:
+    """The record of these files, as small as it can be; None when there is none."""
+    if len(files) == 1 and len(files[0].pins) == 1 and files[0].problem is None:
+        only = files[0]
+        return usual(name, only.name, only.look, only.pins[0].digest) or files
+    return tuple(sorted(files, key=lambda file: file.name)) or None
+
+
+def file_names(name: str, record: Record | None) -> tuple[str, ...]:
+    """The names of the files of a peer."""
+    return (_usual_name(name, record),) if isinstance(record, bytes) else tuple(file.name for file in record or ())
+
+
+def count_of(record: Record | None) -> int:
+    """How many files of a peer there are."""
+    return 1 if isinstance(record, bytes) else len(record or ())
+
+
+def remembered_look(name: str, record: Record | None, file: str) -> bytes | None:
+    """How this file of a peer looked; None when it is not known."""
+    if isinstance(record, bytes):
+        return record[1:_PIN] if _usual_name(name, record) == file else None
+    return next((known.look for known in record or () if known.name == file), None)
+
+
+def row_of(name: str, record: Record | None) -> Row | None:
+    """The peer that these files make; None where they make none."""
+    if isinstance(record, bytes):
+        return record[_PIN:]
+    notes = [file for file in record or () if is_notes(file.name)]
+    certificates = [file for file in record or () if file.pins]
+    if not certificates or any(file.settings is None for file in notes):
+        return None  # restrictions that were never readable: fail closed; the problem is in the list
+    settings = next((file.settings for file in notes[::-1] if file.settings), NO_SETTINGS)
+    pins = tuple(dict.fromkeys(pin for file in certificates for pin in file.pins))
+    keys = tuple(dict.fromkeys(key for file in certificates for key in file.keys)) if settings.pin == "key" else ()
+    return Peer(name, pins, settings, keys)
+
+
+def _usual_name(name: str, record: bytes) -> str:
+    return name + CERTIFICATE_SUFFIXES[record[0]]
