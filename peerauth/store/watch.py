@@ -104,7 +104,7 @@ class _Follower:
             another = notifier.broken or _identities(self._directory) != places
             few = self._directory.count <= _FEW
             await self._take_over(None if another or few else notice.names)
-            if another:
+            if another or _identities(self._directory) != places:  # or a new link leads elsewhere
                 return
             if notice.more and not few:
                 self._asked.set()
@@ -123,11 +123,7 @@ class _Follower:
                 suspects = await self._suspects(notifier)
         except Stopped:
             return 0.0
-        if suspects is None:
-            await self._take_over(None)
-        else:
-            for at in range(0, len(suspects) or 1, _PORTION):  # with none: others may have refreshed it
-                await self._take_over(suspects[at : at + _PORTION])
+        await self._take_over(suspects)
         return cost
 
     async def _suspects(self, notifier: Notifier) -> list[str] | None:
@@ -139,11 +135,14 @@ class _Follower:
 
     async def _take_over(self, names: Sequence[str] | None) -> None:
         """Bring the directory up to date with these files, or with all, and report what differs from what was known."""
-        async with self._busy:
-            change, problems = await asyncio.get_running_loop().run_in_executor(None, self._refreshed, names)
-            self._seen, self._reported = change.after, problems
-            if change.added or change.removed or change.changed or change.problems:
-                self._on_change(change)
+        loop = asyncio.get_running_loop()
+        for at in range(0, len(names or ()) or 1, _PORTION):  # with no names: others may have refreshed it
+            async with self._busy:
+                portion = None if names is None else names[at : at + _PORTION]
+                change, problems = await loop.run_in_executor(None, self._refreshed, portion)
+                self._seen, self._reported = change.after, problems
+                if change.added or change.removed or change.changed or change.problems:
+                    self._on_change(change)
 
     def _refreshed(self, names: Sequence[str] | None) -> tuple[Change, tuple[Problem, ...]]:
         peers = self._directory.refresh(names) if names or names is None else self._directory.current

@@ -83,7 +83,7 @@ def test_one_change_among_many_looks_at_that_file_alone(
     pool.pin("alice")
     pool.place("p5.crt", BOB.pem)
     pool.unpin("p6")
-    after = directory.refresh(["alice.crt", "p5.crt", "p6.crt", ".p7.crt.tmp", "../p8.crt", "p9.txt"])
+    after = directory.refresh(["alice.crt", "p5.crt", "p6.crt", ".p7.crt.tmp", "x/p8.crt", "p9.txt"])
     assert set(reads) == {"alice.crt", "p5.crt", "p6.crt"}
     assert len(after) == MANY
     change = Change.between(before, after)
@@ -332,6 +332,20 @@ async def test_notice_that_may_not_say_everything_has_everything_looked_at(
         pool.unpin("p6")
         await one.until(lambda: len(one.changes) == 1)
         assert one.changes[0].removed == ("p6",)
+
+
+@on_loops("uvloop")
+async def test_link_that_is_added_is_followed_to_where_it_leads(
+    pool: Yard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = Yard(tmp_path / "elsewhere")
+    elsewhere.pin("alice")
+    async with followed(pool.path, monkeypatch, poll=3600) as one:
+        (pool.path / "alice.crt").symlink_to(elsewhere.path / "alice.crt")
+        await one.until(lambda: "alice" in one.directory.current)
+        await one.until(lambda: one.looks > 1)  # it is watched from now on
+        elsewhere.unpin("alice")
+        await one.until(lambda: "alice" not in one.directory.current)
 
 
 @pytest.mark.parametrize("few", [True, False])
