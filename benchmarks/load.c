@@ -353,6 +353,10 @@ static int answer(struct conn *c, size_t expect) {
             return error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE ? 0 : -1;
         }
         c->have += (size_t)got;
+        if (opt.http && c->have >= 12 && memcmp(c->text, "HTTP/1.1 200", 12)) {
+            note("it answers %.60s", c->text);
+            return -1;
+        }
         if (opt.http ? (c->expect = http_length(c->text, c->have, true)) : c->have >= expect) return 1;
         if (c->have == 4096) return -1;
     }
@@ -945,6 +949,7 @@ int main(int argc, char **argv) {
     }
     loop();
     nothing = opt.mode == UP || opt.mode == DOWN ? moved == moved_at_start : opt.mode != BACKEND_ONLY && !finished;
+    if (nothing && not_resumed) note("no connection was resumed, %llu were made anew", (unsigned long long)not_resumed);
     if (nothing) note("nothing was finished");
     report(opt.mode == IDLE ? "\"ready\":false," : "");
     return nothing || wrong ? 1 : 0;
