@@ -68,7 +68,7 @@ static struct {
     enum mode mode;
     struct sockaddr_in contender, backend;
     const char *cert, *key, *ciphers, *groups, *http, *host;
-    uint64_t number, parallel, sources, size, bytes;
+    uint64_t number, parallel, sources, size, bytes, count;
     double seconds, setup;
     uint64_t every;
     bool connects, listens, verify, full;
@@ -190,6 +190,11 @@ static void progress(uint64_t t) { /* the first tenth is warm-up; bytes end a ru
     if (opt.verify && (opt.mode == DOWN || opt.mode == UP)) { /* until every byte is there */
         if (!in_window) window_opens();
         if (part >= 1) note("not all bytes arrived in time"), failures++, window_closes();
+        return;
+    }
+    if (opt.count) { /* so many, however long it takes */
+        if (!in_window) window_opens();
+        if (finished >= opt.count || part >= 1) window_closes();
         return;
     }
     if (opt.bytes && (double)moved / (double)opt.bytes / .9 > part) part = (double)moved / (double)opt.bytes / .9;
@@ -609,8 +614,9 @@ static void setup_finished(void) {
         if (!opt.verify && opt.mode == UP) encrypt_stream(c);
         if (opt.mode != PING) continue;
         if (!opt.http) c->expect = request_length;
-        if (!opt.verify) encrypt_ahead(c, opt.every ? (size_t)(opt.seconds * 1e9 / (double)opt.every) + 10
-                                                    : (size_t)(opt.seconds * (opt.number > 1 ? 120e3 : 40e3)) / opt.number + 100);
+        if (!opt.verify) encrypt_ahead(c, opt.count ? (size_t)opt.count
+                                          : opt.every ? (size_t)(opt.seconds * 1e9 / (double)opt.every) + 10
+                                          : (size_t)(opt.seconds * (opt.number > 1 ? 120e3 : 40e3)) / opt.number + 100);
     }
     running = true, started = t = now();
     for (uint64_t i = 0; i < opt.number; i++) {
@@ -854,6 +860,7 @@ static const char USAGE[] =
     "  --http PATH           full, resumed, ping, idle: a GET, answered by the backend with 100 bytes\n"
     "  --host NAME           SNI and Host (localhost)    --verify              everything through OpenSSL, every byte compared\n"
     "  --parallel N          handshakes at once (32)     --setup T             seconds for all connections to be up (60)\n"
+    "  --count N             full, resumed, ping: end when so many are done, without warm-up\n"
     "  --full                idle: no resumption         --ciphers, --groups   as OpenSSL names them (TLS_AES_256_GCM_SHA384)\n";
 
 static void usage(const char *why) {
@@ -885,7 +892,7 @@ static void read_options(int argc, char **argv) {
         {"connect", 1, 0, 'c'}, {"backend", 1, 0, 'b'}, {"cert", 1, 0, 'C'}, {"key", 1, 0, 'K'}, {"seconds", 1, 0, 't'},
         {"number", 1, 0, 'n'}, {"sources", 1, 0, 's'}, {"bytes", 1, 0, 'B'}, {"size", 1, 0, 'z'}, {"every", 1, 0, 'e'},
         {"http", 1, 0, 'h'}, {"host", 1, 0, 'H'}, {"verify", 0, 0, 'v'}, {"parallel", 1, 0, 'p'}, {"setup", 1, 0, 'S'},
-        {"full", 0, 0, 'f'}, {"ciphers", 1, 0, 'x'}, {"groups", 1, 0, 'g'}, {"help", 0, 0, '?'}, {0, 0, 0, 0}};
+        {"full", 0, 0, 'f'}, {"count", 1, 0, 'N'}, {"ciphers", 1, 0, 'x'}, {"groups", 1, 0, 'g'}, {"help", 0, 0, '?'}, {0, 0, 0, 0}};
     int letter, mode = 0;
     if (argc < 2 || !strcmp(argv[1], "--help")) usage("which mode?");
     while (mode <= BACKEND_ONLY && strcmp(argv[1], MODES[mode])) mode++;
@@ -901,6 +908,7 @@ static void read_options(int argc, char **argv) {
         case 's': opt.sources = count_of(optarg); break;
         case 'B': opt.bytes = count_of(optarg); break;
         case 'z': opt.size = count_of(optarg); break;
+        case 'N': opt.count = count_of(optarg); break;
         case 'e': opt.every = count_of(optarg) * 1000; break;
         case 'h': opt.http = optarg; break;
         case 'H': opt.host = optarg; break;
