@@ -19,12 +19,23 @@ def place(tmp_path: Path) -> Place:
 
 
 def everything(place: Place, contender: Contender) -> str:
-    """All that a contender is told: its command line and every file below its directory, and the files these name."""
+    """All that a contender is told: its command line, the files that are named there, and those that are named in these.
+
+    peerauth is told its home, and with it all that is in there.
+    """
     contender.lay_out(place)
-    texts = [" ".join(contender.arguments(place))]
-    texts += [path.read_text("utf-8") for path in place.directory.rglob("*") if path.is_file()]
-    named = [path for path in (place.server.certificate, place.server.key, *place.peers) if str(path) in "\n".join(texts)]
-    return "\n".join([*texts, *(path.read_text("ascii") for path in named)])
+    told = " ".join(contender.arguments(place))
+    unread = [place.server.certificate, place.server.key, *place.peers]
+    unread += [path for path in place.directory.rglob("*") if path.is_file()]
+    at_home = f"--home {place.directory}" in told
+    while named := [
+        path
+        for path in unread
+        if str(path) in told or f" {path.name} " in told or (at_home and place.directory in path.parents)
+    ]:
+        unread = [path for path in unread if path not in named]
+        told = "\n".join([told, *(path.read_text("utf-8") for path in named)])
+    return told
 
 
 @every_contender
