@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -50,6 +51,7 @@ def main(words: list[str]) -> int:
             parser().error("say: report FILE.json")
         report.write(results.read(Path(options.report[1])), options.page or PAGE)
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # leaves no contender behind
     try:
         done = run(options)
     except Failed as reason:
