@@ -27,6 +27,10 @@ class Bucket:
         self._tokens -= 1
         return True
 
+    def leave_out(self, count: int) -> None:
+        """So many more found no room."""
+        self._left_out += count
+
     def left_out(self) -> int:
         """How many found no room since this was last asked."""
         count, self._left_out = self._left_out, 0

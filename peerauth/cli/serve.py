@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import signal
 import sys
-from datetime import UTC, datetime
-from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +13,7 @@ import typer
 from peerauth.address import DEFAULT_PORT, Address, parse_address
 from peerauth.cli.command import command, option
 from peerauth.cli.node import load_peers, run
+from peerauth.cli.reports import Reports
 from peerauth.cli.secret import PassphraseFileOption, load_node
 from peerauth.cli.ui import Ui
 from peerauth.errors import UsageError
@@ -20,13 +21,10 @@ from peerauth.errors import UsageError
 if TYPE_CHECKING:
     import asyncio
 
-    from peerauth.server.audit import Event
     from peerauth.server.server import Server
+    from peerauth.server.worker import Job
     from peerauth.store.config import Config, Service
     from peerauth.store.peerdir import PeerDirectory
-
-_NAMED = 5  # peers, when it is said for whom a service is
-_LOUD = {"refused", "ended", "problem", "target-down", "left-out"}
 
 
 @command
@@ -42,6 +40,10 @@ def serve(
     allow: Annotated[
         list[str] | None, typer.Option("--allow", metavar="PEER", help="Only this peer, tag:NAME or @group; repeatable.")
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", metavar="N", min=1, max=64, help="Serve with N processes.", show_default=False),
+    ] = None,
     passphrase_file: PassphraseFileOption = None,
 ) -> None:
     """Run the services of config.toml, or the one described by the options, for pinned peers only.
@@ -53,25 +55,15 @@ def serve(
     directory = load_peers(ui, config.peers)
     _warn_of_strangers(ui, services, directory)
 
-    async def main() -> None:
-        import gc
+    from peerauth.server.worker import Job
 
-        from peerauth.server.server import Server
-
-        told = _listen_to_signals()
-        server = Server(identity, directory, lambda event: _say(ui, event), limits=config.limits, min_tls=config.min_tls)
-        try:
-            for service in services:
-                for address in server.add_service(service):
-                    _announce(ui, config, service, address, directory)
-        except BaseException:
-            await server.stop(0)
-            raise
-        gc.collect()
-        gc.freeze()  # what is here now stays: walking through it again and again would hold the loop up
-        await _until_told(ui, server, told)
-
-    run(main())
+    job = Job(identity, directory, services, config.limits, config.min_tls, run)
+    reports = Reports(ui, config, directory)
+    number = config.limits.workers if workers is None else workers
+    if number > 1:
+        _with_workers(job, number, reports)
+    else:
+        run(_alone(job, reports))
 
 
 def _services(config: Config, listen: list[str], target: str | None, allow: list[str] | None) -> tuple[Service, ...]:
@@ -101,69 +93,56 @@ def _warn_of_strangers(ui: Ui, services: tuple[Service, ...], directory: PeerDir
         ui.warn(f"the service '{service}' is for {name}, who is not pinned", f"peerauth peer add FILE --name {name}")
 
 
-def _announce(ui: Ui, config: Config, service: Service, address: Address, directory: PeerDirectory) -> None:
-    peers = (peer.name for peer in directory.current if service.policy.allows(peer))
-    first = list(islice(peers, _NAMED))
-    count = len(directory.current) if service.policy.names is None else len(first) + sum(1 for _ in peers)
-    if ui.json:
-        ui.emit({"event": "listening", "service": service.name, "address": str(address), "peers": count})
+def _with_workers(job: Job, number: int, reports: Reports) -> None:
+    if not hasattr(os, "fork"):
+        raise UsageError("no-workers", "this system cannot run several workers: it has no fork", "serve with --workers 1")
+    from peerauth.server.supervisor import Supervisor
+
+    Supervisor(job, number, reports).run()
+
+
+async def _alone(job: Job, reports: Reports) -> None:
+    """Serve in this process: SIGTERM lets connections finish for a while, SIGINT or a second signal does not."""
+    from peerauth.server.server import Server
+
+    server = Server(job.identity, job.peers, reports.event, limits=job.limits, min_tls=job.min_tls)
+    told = _listen_to_signals(server, reports)
+    try:
+        for service in job.services:
+            for address in server.add_service(service):
+                reports.listening(service, address)
+    except BaseException:
+        await server.stop(0)
+        raise
+    gc.collect()
+    gc.freeze()  # what is here now stays: walking through it again and again would hold the loop up
+    if await told.get() is signal.SIGINT:
+        await server.stop(0)
         return
-    what = f"relays to {service.target}" if service.target else "says hello"
-    ui.say(f"{config.name} {what} on {address} for {_counted(first, count)}")
+    if len(server.live):
+        reports.stopping(len(server.live))
+    await server.drain(told.get())
 
 
-def _counted(first: list[str], count: int) -> str:
-    if not count:
-        return "nobody yet; to admit someone: peerauth peer add FILE"
-    more = f" and {count - len(first)} more" if count > len(first) else ""
-    return f"{count} {'peer' if count == 1 else 'peers'}: {', '.join(first)}{more}"
-
-
-def _say(ui: Ui, event: Event) -> None:
-    if ui.json:
-        ui.emit(event.as_data())
-        return
-    if ui.quiet and event.event not in _LOUD:
-        return
-    stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    verb = "" if event.message.startswith(event.event) else f"{event.event}: "
-    hint = f"\n    hint: {event.hint}" if event.hint else ""
-    text = f"{stamp} {verb}{event.message}{hint}"
-    if event.event in _LOUD:
-        ui.notice(text)
-    else:
-        ui.say(text)
-
-
-def _listen_to_signals() -> asyncio.Queue[signal.Signals]:
-    """What this process is told from now on. Before anybody hears that we serve: who hears it may tell us to stop."""
+def _listen_to_signals(server: Server, reports: Reports) -> asyncio.Queue[signal.Signals]:
+    """How this process is told to end. Before anybody hears that we serve: who hears it may tell us to stop."""
     import asyncio
 
     loop = asyncio.get_running_loop()
     told: asyncio.Queue[signal.Signals] = asyncio.Queue()
+
+    def hang_up() -> None:
+        if reports.hung_up():
+            told.put_nowait(signal.SIGTERM)
+        else:
+            server.look_again()
+
     for number in (signal.SIGTERM, signal.SIGINT):
         if sys.platform == "win32":
             signal.signal(number, lambda n, _: loop.call_soon_threadsafe(told.put_nowait, signal.Signals(n)))
         else:
             loop.add_signal_handler(number, told.put_nowait, number)
+    if sys.platform != "win32":
+        loop.add_signal_handler(signal.SIGHUP, hang_up)
+        loop.add_signal_handler(signal.SIGUSR1, lambda: reports.status(server.live.share.tally.totals))
     return told
-
-
-async def _until_told(ui: Ui, server: Server, told: asyncio.Queue[signal.Signals]) -> None:
-    """Serve until a signal: SIGTERM lets connections finish for a while, SIGINT or a second signal does not."""
-    import asyncio
-
-    first = await told.get()
-    if first is signal.SIGINT:
-        await server.stop(0)
-        return
-    if len(server.live):
-        ui.say(f"stopping; open connections have {server.limits.drain:g} s to end")
-    stopping = asyncio.create_task(server.stop())
-    again = asyncio.create_task(told.get())
-    await asyncio.wait({stopping, again}, return_when=asyncio.FIRST_COMPLETED)
-    if not stopping.done():
-        stopping.cancel()
-        await asyncio.gather(stopping, return_exceptions=True)
-        await server.stop(0)
-    again.cancel()

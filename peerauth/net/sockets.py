@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import stat
+import sys
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from peerauth.store import files
 BACKLOG = 1024
 
 
-def open_listeners(address: Address) -> list[socket.socket]:
+def open_listeners(address: Address, *, joinable: bool = False) -> list[socket.socket]:
     """Non-blocking listening sockets for an address; an empty host is every interface, IPv4 and IPv6.
+
+    `joinable`: more sockets of this user may listen at the same TCP addresses later on; nobody may do so already.
 
     Raises PeerAuthError("cannot-listen") with the reason and what to try.
     """
@@ -45,6 +48,8 @@ def open_listeners(address: Address) -> list[socket.socket]:
             sock.setblocking(False)
             sock.bind((where[0], port, *where[2:]))
             port = port or sock.getsockname()[1]  # port 0 with two families: one free port for both
+            if joinable:  # not before bind: that would join whoever else listens there, without a word
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             sock.listen(BACKLOG)
     except OSError as error:
         for sock in sockets:
@@ -53,6 +58,43 @@ def open_listeners(address: Address) -> list[socket.socket]:
     if not sockets:
         raise PeerAuthError("cannot-listen", f"{address.host} is no address of this machine")
     return sockets
+
+
+def open_for_workers(address: Address, workers: int) -> list[list[socket.socket]]:
+    """Listening sockets for each worker, to be opened before there are workers. Raises PeerAuthError("cannot-listen").
+
+    On Linux everyone has TCP sockets of their own at the same address, and the kernel deals new connections out among them
+    (socket(7), SO_REUSEPORT). Elsewhere that option deals nothing out; there, and for a Unix socket, all have the same one.
+    """
+    if address.path is not None or sys.platform != "linux":
+        return [open_listeners(address)] * workers
+    rows = [open_listeners(address, joinable=True)]
+    try:
+        while len(rows) < workers:
+            rows.append([])
+            for sock in rows[0]:
+                rows[-1].append(_beside(sock))
+    except OSError as error:
+        for sock in (sock for row in rows for sock in row):
+            sock.close()
+        raise _cannot_listen(address, error) from error
+    return rows
+
+
+def _beside(first: socket.socket) -> socket.socket:
+    sock = socket.socket(first.family, first.type, first.proto)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if first.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setblocking(False)
+        sock.bind(first.getsockname())
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 def _unix(path: str) -> socket.socket:

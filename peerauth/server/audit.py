@@ -33,6 +33,8 @@ class Event:
     peer: str | None = None
     fingerprint: str | None = None
     code: str | None = None
+    worker: int | None = None
+    pid: int | None = None
 
     def as_data(self) -> dict[str, Any]:
         """The event without what is not set, for JSON."""
@@ -76,6 +78,10 @@ class Audit:
         """Report something that cannot be caused at will by strangers."""
         self._sink(event)
 
+    def common(self, event: Event) -> None:
+        """Report something that every worker of a node sees for itself, and that is to be said once."""
+        self._sink(event)
+
     def refused(self, event: Event) -> bool:
         """Report a refusal, unless there were too many lately; whether it was."""
         if not self._refusals.take():
@@ -84,8 +90,15 @@ class Audit:
         self._sink(event)
         return True
 
+    def left_out(self, count: int) -> None:
+        """So many refusals were left out elsewhere already."""
+        self._refusals.leave_out(count)
+
     def flush(self) -> None:
         """Say how many refusals were left out, if any."""
         count = self._refusals.left_out()
         if count:
-            self._sink(Event("left-out", f"{count} more refusals were not listed one by one"))
+            self._say_left_out(count)
+
+    def _say_left_out(self, count: int) -> None:
+        self._sink(Event("left-out", f"{count} more refusals were not listed one by one"))

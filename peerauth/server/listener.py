@@ -16,10 +16,9 @@ from peerauth.server.guest import Guest, Serve, Served
 from peerauth.server.live import Connection, LiveConnections
 from peerauth.server.porch import Porch
 from peerauth.store.config import Limits
-from peerauth.tls.context import Context
 from peerauth.tls.linger import linger
 from peerauth.tls.scratch import Scratch
-from peerauth.tls.session import NotAdmitted, Session
+from peerauth.tls.session import Judge, NotAdmitted, Session
 from peerauth.trust.decision import Admitted, Code, Decision, Refused, decide
 from peerauth.trust.explain import refused_client
 from peerauth.trust.peers import PeerSet
@@ -37,6 +36,7 @@ class Shared:
     audit: Audit
     limits: Limits
     buffer: Scratch
+    close: Callable[[socket.socket], None] = close_listener
 
 
 class Listener:
@@ -47,25 +47,33 @@ class Listener:
         shared: Shared,
         sockets: list[socket.socket],
         policy: Policy,
-        context: Callable[[], Context],
+        begin: Callable[[socket.socket, Judge], Session],
         serve: Serve,
     ) -> None:
         self._shared = shared
         self.sockets = sockets
         self._policy = policy
-        self._context = context
+        self._begin = begin
         self._serve = serve
 
     def start(self) -> None:
         """Begin to accept."""
-        self._shared.porch.open(self)
+        self._shared.porch.open(self, self.sockets)
+
+    def stand_in(self, sockets: list[socket.socket]) -> None:
+        """Accept here, too, for a worker that is not there."""
+        self._shared.porch.open(self, sockets)
+
+    def step_back(self, sockets: list[socket.socket]) -> None:
+        """The worker that these belong to is there again; accepts at them no more when it returns."""
+        self._shared.porch.leave(sockets)
 
     def stop(self) -> None:
         """Accept no more, and send away those who are not admitted yet."""
         self._shared.porch.shut(self)
         for sock in self.sockets:
             if sock.fileno() >= 0:
-                close_listener(sock)
+                self._shared.close(sock)
 
     def from_porch(self, arrival: Arrival, error: Exception | None) -> None:
         """In a porter's thread: this one's handshake is done, or has failed."""
@@ -96,23 +104,38 @@ class Listener:
         def judge(der: bytes | None) -> Decision:
             peers = self._shared.peers()
             now = datetime.now(UTC)
-            live = self._shared.live
+            share = self._shared.live.share
             decision = decide(der, peers, self._policy, remote, now=now)
             if isinstance(decision, Admitted) and decision.peer.settings.max_connections is not None:
-                count = live.count(decision.peer.name)
+                count = share.count(decision.peer.name)
                 decision = decide(der, peers, self._policy, remote, now=now, live=count)
-            if isinstance(decision, Admitted) and len(live) >= self._shared.limits.max_connections:
-                reason = "this node has no room for more connections"
-                return Refused(Code.TOO_MANY, decision.fingerprint, decision.peer, reason)
+            if isinstance(decision, Admitted) and share.tally.connections >= self._shared.limits.max_connections:
+                return _no_room(decision)
             return decision
 
-        return Session(self._context(), arrival.sock, judge)
+        return self._begin(arrival.sock, judge)
+
+    def _take_room(self, admitted: Admitted) -> None:
+        """Count one more connection of this peer in. Raises NotAdmitted when another was quicker to take the last room."""
+        share, peer = self._shared.live.share, admitted.peer
+        in_all, of_peer = share.enter(peer.name)
+        if in_all > self._shared.limits.max_connections:
+            refused = _no_room(admitted)
+        elif peer.settings.max_connections is not None and of_peer > peer.settings.max_connections:
+            reason = f"the peer has {peer.settings.max_connections} connections already, as many as it may have"
+            refused = Refused(Code.TOO_MANY, admitted.fingerprint, peer, reason)
+        else:
+            return
+        share.leave(peer.name)
+        raise NotAdmitted(refused)
 
     def _admitted(self, arrival: Arrival, session: Session, admitted: Admitted) -> None:
         shared = self._shared
+        self._take_room(admitted)
         try:
             served = self._serve(Guest(shared.loop, arrival.sock, session, admitted, shared.buffer, self._lost))
         except Exception as error:  # noqa: BLE001 - of a service: its own trouble, and nobody else's
+            shared.live.share.leave(admitted.peer.name)
             arrival.sock.close()
             self._handler_failed(error, arrival, admitted)
             return
@@ -162,6 +185,7 @@ class Listener:
             code, message = "crowded", str(error)
         else:
             code, message = "closed", "it left during the handshake" if isinstance(error, ConnectionError) else str(error)
+        self._shared.live.share.refused(code)
         self._shared.audit.refused(
             Event(
                 "refused",
@@ -174,3 +198,7 @@ class Listener:
                 code,
             )
         )
+
+
+def _no_room(admitted: Admitted) -> Refused:
+    return Refused(Code.TOO_MANY, admitted.fingerprint, admitted.peer, "this node has no room for more connections")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from peerauth.server.guest import Served
+from peerauth.server.tally import Share
 from peerauth.trust.decision import Address, Refused, decide
 from peerauth.trust.peers import PeerSet
 from peerauth.trust.policy import Policy
@@ -24,9 +25,10 @@ class Connection:
 
 
 class LiveConnections:
-    """Every admitted connection of a server."""
+    """Every admitted connection of a server. `share` is its part of what all workers of the node have together."""
 
-    def __init__(self) -> None:
+    def __init__(self, share: Share) -> None:
+        self.share = share
         self._by_peer: dict[str, dict[Served, Connection]] = {}
         self._total = 0
         self._none = asyncio.Event()
@@ -48,21 +50,31 @@ class LiveConnections:
         return len(self._by_peer.get(name, ()))
 
     def add(self, connection: Connection) -> None:
-        """Note a connection under its peer."""
+        """Note a connection under its peer, for which room was taken (`share.enter`)."""
+        self.share.admitted()
+        self._note(connection)
+
+    def discard(self, served: Served) -> None:
+        """Forget a connection that has ended, and give its room back."""
+        if self._forget(served):
+            self.share.leave(served.peer.name)
+
+    def _note(self, connection: Connection) -> None:
         self._by_peer.setdefault(connection.served.peer.name, {})[connection.served] = connection
         self._total += 1
         self._none.clear()
 
-    def discard(self, served: Served) -> None:
-        """Forget a connection that has ended."""
+    def _forget(self, served: Served) -> bool:
         name = served.peer.name
         connections = self._by_peer.get(name, {})
-        if connections.pop(served, None) is not None:
-            self._total -= 1
-            if not self._total:
-                self._none.set()
-            if not connections:
-                self._by_peer.pop(name, None)
+        if connections.pop(served, None) is None:
+            return False
+        self._total -= 1
+        if not self._total:
+            self._none.set()
+        if not connections:
+            self._by_peer.pop(name, None)
+        return True
 
     def review(
         self, names: Iterable[str], peers: PeerSet, now: datetime, ended: Callable[[Connection, Refused], None]
@@ -76,12 +88,14 @@ class LiveConnections:
                 served = connection.served
                 decision = decide(served.session.certificate, peers, connection.policy, connection.remote, now=now)
                 if isinstance(decision, Refused):
+                    self.share.ended()
                     ended(connection, decision)
                     served.abort()
                 elif decision.peer != served.peer:
-                    self.discard(served)
+                    self._forget(served)
+                    self.share.rename(served.peer.name, decision.peer.name)
                     served.admitted = decision
-                    self.add(connection)
+                    self._note(connection)
 
     def limited_in_time(self, now: datetime) -> list[str]:
         """The peers with connections whose `until` has passed."""

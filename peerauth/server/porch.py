@@ -55,10 +55,15 @@ class Porch:
         """Everyone who is in the handshake."""
         return itertools.chain.from_iterable(porter.arrivals for porter in self._porters)
 
-    def open(self, door: Listener) -> None:
-        """Begin to accept at this door."""
+    def open(self, door: Listener, sockets: list[socket.socket]) -> None:
+        """Begin to accept at these sockets, for this door."""
         first = self._porters[0]
-        first.call(lambda: first.open(door))
+        first.call(lambda: first.open(door, sockets))
+
+    def leave(self, sockets: list[socket.socket]) -> None:
+        """Accept at these sockets no more; returns when it is so. Who came in there goes on."""
+        first = self._porters[0]
+        first.call_and_wait(lambda: first.leave([sock.fileno() for sock in sockets]))
 
     def shut(self, door: Listener) -> None:
         """Accept no more there, and send away who waits; returns when it is so."""
@@ -147,18 +152,22 @@ class Porter(threading.Thread):
         self._wake.close()
         self._woken.close()
 
-    def open(self, door: Listener) -> None:
-        """Accept at this door."""
-        for sock in door.sockets:
+    def open(self, door: Listener, sockets: list[socket.socket]) -> None:
+        """Accept at these sockets, for this door."""
+        for sock in sockets:
             self._doors[sock.fileno()] = door
             self._selector.register(sock, selectors.EVENT_READ, sock)
 
+    def leave(self, listening: list[int]) -> None:
+        """Accept at these descriptors no more."""
+        for fd in listening:
+            if self._doors.pop(fd, None) is not None:
+                with contextlib.suppress(KeyError):  # it rests
+                    self._selector.unregister(fd)
+
     def shut(self, door: Listener) -> None:
         """Do not accept there any more, and send away who came in there."""
-        for sock in door.sockets:
-            if self._doors.pop(sock.fileno(), None) is not None:
-                with contextlib.suppress(KeyError):  # it rests
-                    self._selector.unregister(sock)
+        self.leave([fd for fd, its in self._doors.items() if its is door])
         for arrival in self.arrivals:
             if arrival.door is door:
                 self._fail(arrival, TurnedAway("this server stops"))
@@ -239,7 +248,8 @@ class Porter(threading.Thread):
         while self._resting and self._resting[0][0] <= now:
             _, listening = self._resting.popleft()
             if listening.fileno() in self._doors:
-                self._selector.register(listening, selectors.EVENT_READ, listening)
+                with contextlib.suppress(KeyError):  # it was left and opened again meanwhile
+                    self._selector.register(listening, selectors.EVENT_READ, listening)
         while (late := self.arrivals.oldest) is not None and late.deadline <= now:
             slow = f"it did not finish the handshake in {self._timeout:g} s"
             self._fail(late, TimeoutError(slow if late.session is not None else "it said nothing"))

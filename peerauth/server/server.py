@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from peerauth.address import Address
 from peerauth.errors import printable
-from peerauth.net.sockets import allow_many_files, bound_address, open_listeners
+from peerauth.net.sockets import allow_many_files, bound_address, close_listener, open_listeners
 from peerauth.server.audit import Audit, Event, handler_failed
+from peerauth.server.contexts import Contexts
 from peerauth.server.guest import Serve, Served, by_protocol
 from peerauth.server.hello import hello_handler
 from peerauth.server.listener import Listener, Shared
 from peerauth.server.live import Connection, LiveConnections
 from peerauth.server.porch import Porch
 from peerauth.server.relay import relay_to
+from peerauth.server.tally import Share, Tally
 from peerauth.store.config import Limits, Service
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.store.watch import Change, watch
-from peerauth.tls.context import HTTP_1_1, Context, MinimumVersion, server_context
+from peerauth.tls.context import HTTP_1_1, MinimumVersion
 from peerauth.tls.linger import close_all as close_lingering
 from peerauth.tls.scratch import Scratch
 from peerauth.trust.decision import Code, Refused
@@ -31,8 +36,17 @@ from peerauth.trust.policy import Policy
 _TICK = 0.5  # seconds between looks at `until`
 
 
+@dataclass(frozen=True)
+class Inherited:
+    """What a worker has from its parent: made once, before there were workers, and the same in all of them."""
+
+    audit: Audit
+    contexts: Contexts
+    share: Share
+
+
 class Server:
-    """Services of one node in the running loop. `sink` receives what happens."""
+    """Services of one node in the running loop. `sink` receives what happens, unless this is a worker."""
 
     def __init__(
         self,
@@ -42,26 +56,38 @@ class Server:
         *,
         limits: Limits | None = None,
         min_tls: MinimumVersion = "1.3",
+        inherited: Inherited | None = None,
     ) -> None:
         allow_many_files()
-        self._identity = identity
-        self._min_tls = min_tls
         self.peers = peers
         self.limits = limits or Limits()
-        self.live = LiveConnections()
-        self._audit = Audit(sink, time.monotonic)
+        share = inherited.share if inherited else Tally(1, self.limits.max_connections).share(0)
+        self.live = LiveConnections(share)
+        self._audit = inherited.audit if inherited else Audit(sink, time.monotonic)
+        self._contexts = inherited.contexts if inherited else Contexts(identity, min_tls, share.tally)
         self._listeners: list[Listener] = []
-        self._contexts: dict[tuple[bytes, ...], Context] = {}
         self._porch = Porch(self.limits.max_handshakes, self.limits.handshake_timeout)
         self._shared = Shared(
-            asyncio.get_running_loop(), lambda: peers.current, self.live, self._porch, self._audit, self.limits, Scratch()
+            asyncio.get_running_loop(),
+            lambda: peers.current,
+            self.live,
+            self._porch,
+            self._audit,
+            self.limits,
+            Scratch(),
+            socket.socket.close if inherited else close_listener,
         )
-        self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._tick())]
+        self._following = asyncio.create_task(self._follow())
+        self._ticking = asyncio.create_task(self._tick())
 
-    def add_service(self, service: Service) -> list[Address]:
-        """Open a configured service and return where it listens. Raises PeerAuthError("cannot-listen")."""
+    def add_service(self, service: Service, sockets: list[socket.socket] | None = None) -> list[Address]:
+        """Open a configured service, at `sockets` if they are there already, and return where it listens.
+
+        Raises PeerAuthError("cannot-listen").
+        """
+        sockets = open_listeners(service.listen) if sockets is None else sockets
         if service.target is None:
-            return self.listen(service.listen, by_protocol(hello_handler()), service.policy, HTTP_1_1)
+            return self._open(sockets, by_protocol(hello_handler()), service.policy, alpn_of(service))
         target = service.target
 
         def failed(error: OSError) -> None:
@@ -71,11 +97,15 @@ class Server:
                 Event("target-down", text, "is the program behind it running?", service.name, code="target-down")
             )
 
-        return self.listen(service.listen, relay_to(target, failed), service.policy)
+        return self._open(sockets, relay_to(target, failed), service.policy, alpn_of(service))
 
     def listen(self, address: Address, serve: Serve, policy: Policy, alpn: tuple[bytes, ...] = ()) -> list[Address]:
         """Serve admitted peers at `address`; returns the bound addresses."""
-        listener = Listener(self._shared, open_listeners(address), policy, lambda: self._context(alpn), serve)
+        return self._open(open_listeners(address), serve, policy, alpn)
+
+    def _open(self, sockets: list[socket.socket], serve: Serve, policy: Policy, alpn: tuple[bytes, ...]) -> list[Address]:
+        begin = functools.partial(self._contexts.begin, alpn)
+        listener = Listener(self._shared, sockets, policy, begin, serve)
         self._listeners.append(listener)
         listener.start()
         return [bound_address(sock) for sock in listener.sockets]
@@ -90,11 +120,20 @@ class Server:
                 return
         asyncio.get_running_loop().call_exception_handler({"message": "a handler failed", "exception": error})
 
-    def _context(self, alpn: tuple[bytes, ...]) -> Context:
-        context = self._contexts.get(alpn)
-        if context is None:
-            context = self._contexts[alpn] = server_context(self._identity, min_tls=self._min_tls, alpn=alpn)
-        return context
+    def stand_in(self, sockets: list[list[socket.socket]]) -> None:
+        """Accept for a worker that is not there: its sockets, service by service."""
+        for listener, its in zip(self._listeners, sockets, strict=True):
+            listener.stand_in(its)
+
+    def step_back(self, sockets: list[list[socket.socket]]) -> None:
+        """The worker that these belong to is there again."""
+        for listener, its in zip(self._listeners, sockets, strict=True):
+            listener.step_back(its)
+
+    def look_again(self) -> None:
+        """Look at the peers now, whether or not the system has told of a change."""
+        self._following.cancel()
+        self._following = asyncio.create_task(self._follow())
 
     async def _follow(self) -> None:
         """Watch over the peers; a watch that fails is reported, everyone is decided about again, and it begins anew."""
@@ -103,28 +142,28 @@ class Server:
                 await watch(self.peers, self._on_change)
             except Exception as error:  # noqa: BLE001 - a server that no longer hears of removals must not just go on
                 text = f"following the peers failed and begins anew: {printable(str(error))}"
-                self._audit.report(Event("problem", text, code="not-followed"))
+                self._audit.common(Event("problem", text, code="not-followed"))
                 self.live.review(self.live.names(), self.peers.current, datetime.now(UTC), self._ended)
                 await asyncio.sleep(_TICK)
 
     def _on_change(self, change: Change) -> None:
         if change.removed or change.changed:
-            # Fresh contexts have fresh ticket keys: whoever was removed gets a full handshake and hears why it fails. That
+            # No ticket from before is good any more: whoever was removed gets a full handshake and hears why it fails. That
             # nobody is resumed against the list does not rest on this; it is decided again after every handshake.
-            self._contexts.clear()
+            self.live.share.begin_epoch()
             concerned = {*change.removed, *change.changed}
             names = [name for name in self.live.names() if name in concerned]
             self.live.review(names, change.after, datetime.now(UTC), self._ended)
             self._porch.review()
         for verb, changed in (("added", change.added), ("removed", change.removed), ("changed", change.changed)):
             for name in changed[:20]:
-                self._audit.report(
+                self._audit.common(
                     Event(f"peer-{verb}", f"{name} was {verb}; {len(change.after)} peers are admitted", peer=name)
                 )
             if len(changed) > 20:
-                self._audit.report(Event(f"peer-{verb}", f"{len(changed) - 20} more peers were {verb}"))
+                self._audit.common(Event(f"peer-{verb}", f"{len(changed) - 20} more peers were {verb}"))
         for problem in change.problems[:20]:
-            self._audit.report(Event("problem", problem.message, code=problem.code))
+            self._audit.common(Event("problem", problem.message, code=problem.code))
 
     def _ended(self, connection: Connection, refused: Refused) -> None:
         peer = connection.served.peer.name
@@ -152,6 +191,17 @@ class Server:
                 self.live.review(names, self.peers.current, now, self._ended)
             self._audit.flush()
 
+    async def drain(self, hurry: Awaitable[object]) -> None:
+        """Stop, giving open connections the configured time, but no longer than until `hurry` returns."""
+        stopping = asyncio.ensure_future(self.stop())
+        hurrying = asyncio.ensure_future(hurry)
+        await asyncio.wait({stopping, hurrying}, return_when=asyncio.FIRST_COMPLETED)
+        if not stopping.done():
+            stopping.cancel()
+            await asyncio.gather(stopping, return_exceptions=True)
+            await self.stop(0)
+        hurrying.cancel()
+
     async def stop(self, drain: float | None = None) -> None:
         """Accept no more; give open connections `drain` seconds (default: the configured limit) to end, then end them."""
         for listener in self._listeners:
@@ -160,9 +210,15 @@ class Server:
             await asyncio.wait_for(self.live.none_left(), self.limits.drain if drain is None else drain)
         for served in self.live.everyone():
             served.abort()
-        for task in self._tasks:
+        tasks = [self._following, self._ticking]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._porch.close()
         await asyncio.sleep(0)  # what the threads had is handed back to the loop, and closed there
         close_lingering()
+
+
+def alpn_of(service: Service) -> tuple[bytes, ...]:
+    """What is spoken inside TLS at this service, as ALPN names it; nothing for a relay."""
+    return HTTP_1_1 if service.target is None else ()

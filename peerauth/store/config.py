@@ -16,16 +16,18 @@ from peerauth.trust.policy import Policy
 
 FILE_NAME = "config.toml"
 MAXIMUM_BYTES = 1 << 20
+MOST_WORKERS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on what others can make this node hold or wait for. Times in seconds."""
+    """Bounds on what others can make this node hold or wait for, and the processes that bear it. Times in seconds."""
 
     handshake_timeout: float = 10.0
     max_handshakes: int = 1024
     max_connections: int = 10_000
     drain: float = 5.0
+    workers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +186,7 @@ def _limits(table: Table) -> Limits:
         max_handshakes=table.whole("max_handshakes", default.max_handshakes, 1, 100_000),
         max_connections=table.whole("max_connections", default.max_connections, 1, 1_000_000),
         drain=table.seconds("drain", default.drain, 0, 3600),
+        workers=table.whole("workers", default.workers, 1, MOST_WORKERS),
     )
     table.done()
     return limits

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Literal
 
 from cryptography import x509
+from cryptography.hazmat.bindings.openssl.binding import Binding
 from OpenSSL import SSL, crypto
 
 from peerauth.trust.decision import Admitted, Code, Refused
@@ -20,6 +21,8 @@ MinimumVersion = Literal["1.2", "1.3"]
 HTTP_1_1 = (b"http/1.1",)
 
 _TICKET_SECONDS = 7200
+# What our sessions are for, SSL_CTX_set_session_id_context(3); the number of an epoch comes behind it.
+_SESSIONS = b"peerauth"
 _TLS12_SUITES = b"ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL"
 _MODE_RELEASE_BUFFERS = 0x10  # SSL_CTX_set_mode(3): an idle connection keeps no 34 KB of buffers
 
@@ -34,13 +37,29 @@ def server_context(identity: Identity, *, min_tls: MinimumVersion = "1.3", alpn:
     _present(context, identity)
     context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _verify)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # tickets only: nothing is kept here for a client
-    context.set_session_id(b"peerauth")
+    context.set_session_id(_SESSIONS)
     context.set_timeout(_TICKET_SECONDS)
     if alpn:
         context.set_alpn_select_callback(
             lambda _, offered: next((protocol for protocol in alpn if protocol in offered), SSL.NO_OVERLAPPING_PROTOCOLS)
         )
     return context
+
+
+def begin_epoch(context: SSL.Context, number: int) -> bool:
+    """Let no ticket of another epoch be resumed by connections that this context makes from now on.
+
+    OpenSSL takes a ticket whose session id context is another one for none at all and shakes hands in full, in every
+    version of TLS (`ssl_get_prev_session`). The ticket keys stay, so processes that share them by a fork go on doing so.
+
+    pyOpenSSL lets a context that was used not be changed, because another thread might use it meanwhile: call this while
+    no other thread makes a connection, for which the value is copied. False when it cannot be done.
+    """
+    value = _SESSIONS + number.to_bytes(8, "big")
+    try:
+        return bool(Binding.lib.SSL_CTX_set_session_id_context(context._context, value, len(value)) == 1)  # noqa: SLF001
+    except (AttributeError, TypeError):  # another pyOpenSSL or cryptography
+        return False
 
 
 def client_context(

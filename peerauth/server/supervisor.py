@@ -1,0 +1,321 @@
+"""The parent of several workers: it opens the doors, forks, watches, speaks, and passes on what it is told.
+
+The rules:
+1. It has no thread, no event loop and no inotify, ever: a fork of it at any time is a whole and quiet process.
+2. It keeps every listening socket open. Who connects while a worker is dead waits in a queue that is not lost, and is taken
+   in by another worker until the successor is there.
+3. It looks at the peers again before every fork, so no successor begins with somebody who was removed meanwhile.
+4. It alone writes. It reads from its workers only when what it says is taken, so nothing heaps up here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Iterator
+
+from peerauth.errors import PeerAuthError
+from peerauth.net.sockets import bound_address, close_listener, open_for_workers
+from peerauth.server.audit import Event
+from peerauth.server.channel import Inbox
+from peerauth.server.contexts import Contexts
+from peerauth.server.pauses import Pauses
+from peerauth.server.server import alpn_of
+from peerauth.server.speaker import Speaker, Voice
+from peerauth.server.tally import Tally
+from peerauth.server.worker import DRAIN, LOOK, NOW, STAND_IN, STEP_BACK, Estate, Job, work
+
+_TOLD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+_GRACE = 5.0  # seconds for what should take none, before a worker is killed
+
+
+class _Worker:
+    """What is known of one worker and its successors."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.shown = f"worker {number + 1}"
+        self.pid: int | None = None
+        self.channel: socket.socket | None = None
+        self.inbox: Inbox | None = None
+        self.ready = False
+        self.started = 0.0
+        self.due: float | None = 0.0  # when it is to be started
+        self.pauses = Pauses()
+        self.stand_in: _Worker | None = None
+
+    def tell(self, word: str, about: int | None = None) -> None:
+        """Say a word to it; one that does not listen is dealt with by the clock."""
+        if self.channel is not None:
+            with contextlib.suppress(OSError):
+                self.channel.send(f"{word} {'' if about is None else about}\n".encode())
+
+
+class Supervisor:
+    """The workers of one node. `run` returns after an orderly stop."""
+
+    def __init__(self, job: Job, workers: int, voice: Voice) -> None:
+        self._job = job
+        self._voice = voice
+        self._tally = Tally(workers, job.limits.max_connections)
+        self._workers = [_Worker(number) for number in range(workers)]
+        self._speaker = Speaker(voice)
+        self._announced = False
+        self._stopping: str | None = None
+        self._deadline: float | None = None
+
+    def run(self) -> None:
+        """Serve until told to stop. Raises PeerAuthError: `cannot-listen`, or `worker-failed` when they cannot start."""
+        doors: list[list[list[socket.socket]]] = []
+        contexts = Contexts(self._job.identity, self._job.min_tls, self._tally)
+        self._estate = Estate((), contexts, self._tally)
+        try:
+            for service in self._job.services:
+                doors.append(open_for_workers(service.listen, len(self._workers)))
+                self._estate = Estate(tuple(doors), contexts, self._tally)
+                contexts.get(alpn_of(service))
+            with self._signals():
+                self._supervise()
+        finally:
+            self._kill()
+            self._close_doors()
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        self._wake, woken = socket.socketpair()
+        self._wake.setblocking(False)
+        woken.setblocking(False)
+        numbers = (*_TOLD, signal.SIGCHLD)
+        before = {number: signal.signal(number, lambda *_: None) for number in numbers}
+        old = signal.set_wakeup_fd(woken.fileno(), warn_on_full_buffer=False)
+        self._woken = woken
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(old)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            self._wake.close()
+            woken.close()
+
+    def _supervise(self) -> None:
+        while self._stopping is None or any(worker.pid for worker in self._workers):
+            self._start_due()
+            self._arrange()
+            self._speaker.speak()
+            ready = self._wait()
+            for worker in self._workers:
+                if worker.channel is not None and worker.channel.fileno() in ready:
+                    self._hear(worker)
+            self._reap()
+            self._be_told()
+            self._keep_time()
+        self._speaker.end()
+
+    def _wait(self) -> set[int]:
+        """Until something happens that we can deal with: a signal, a worker's word, an outlet that takes more, or a time."""
+        poll = select.poll()
+        poll.register(self._wake.fileno(), select.POLLIN)
+        if self._speaker.waits and self._voice.outlet is not None:
+            poll.register(self._voice.outlet, select.POLLOUT)
+        else:
+            for worker in self._workers:
+                if worker.channel is not None and worker.inbox is not None and not worker.inbox.ended:
+                    poll.register(worker.channel.fileno(), select.POLLIN)
+        times = [self._deadline, self._speaker.due, *(worker.due for worker in self._workers if self._stopping is None)]
+        until = min((moment for moment in times if moment is not None), default=None)
+        wait = None if until is None else max(0.0, until - time.monotonic()) * 1000 + 1
+        return {descriptor for descriptor, _ in poll.poll(wait)}
+
+    # Workers come and go
+
+    def _start_due(self) -> None:
+        now = time.monotonic()
+        for worker in self._workers:
+            if self._stopping is None and worker.due is not None and worker.due <= now:
+                self._start(worker)
+
+    def _start(self, worker: _Worker) -> None:
+        worker.due = None
+        if self._announced:
+            peers = self._job.peers
+            if peers.current.narrowed_by(peers.refresh()):
+                self._tally.begin_epoch()
+        try:
+            self._fork(worker)
+        except OSError as error:
+            if not self._announced:
+                raise
+            self._again(worker, 0.0, f"could not be started ({error.strerror or error})")
+
+    def _fork(self, worker: _Worker) -> None:
+        ours, theirs = socket.socketpair()
+        gc.collect()
+        gc.freeze()  # what is never looked at again by the collector stays shared memory
+        signal.pthread_sigmask(signal.SIG_BLOCK, _TOLD)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._be_worker(worker.number, ours, theirs)
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _TOLD)
+            theirs.close()
+            gc.unfreeze()
+        worker.pid, worker.channel, worker.inbox = pid, ours, Inbox(ours)
+        worker.ready, worker.started = False, time.monotonic()
+        self._speaker.once.joins(worker.number + 1)
+
+    def _be_worker(self, number: int, ours: socket.socket, theirs: socket.socket) -> None:
+        """In the child, from which there is no way back."""
+        code = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            for told in _TOLD:
+                signal.signal(told, signal.SIG_IGN)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _TOLD)
+            others = [worker.channel for worker in self._workers if worker.channel is not None]
+            for sock in (ours, self._wake, self._woken, *others):
+                sock.close()  # most of all the parent's ends of channels, which must end with the parent
+            work(number, self._job, self._estate, theirs)
+            code = 0
+        finally:
+            os._exit(code)
+
+    def _reap(self) -> None:
+        for worker in self._workers:
+            if worker.pid is None:
+                continue
+            pid, status = os.waitpid(worker.pid, os.WNOHANG)
+            if pid:
+                self._buried(worker, os.waitstatus_to_exitcode(status))
+
+    def _buried(self, worker: _Worker, code: int) -> None:
+        while worker.inbox is not None and not worker.inbox.ended and self._hear(worker):
+            pass
+        if worker.channel is not None:
+            worker.channel.close()
+        pid, worker.pid, worker.channel, worker.inbox, worker.ready = worker.pid, None, None, None, False
+        self._tally.forget(worker.number)
+        if self._stopping is not None:
+            return
+        how = f"ended by signal {-code} ({_name_of(-code)})" if code < 0 else f"ended with exit code {code}"
+        if not self._announced:
+            raise PeerAuthError("worker-failed", f"{worker.shown} could not start: it {how}")
+        self._again(worker, time.monotonic() - worker.started, how, pid)
+
+    def _again(self, worker: _Worker, lived: float, how: str, pid: int | None = None) -> None:
+        pause = worker.pauses.after(lived)
+        worker.due = time.monotonic() + pause
+        when = f"in {pause:g} s" if pause else "at once"
+        text = f"{worker.shown} {how}; it is started again {when}"
+        self._speaker.say(Event("worker-ended", text, code="worker-ended", worker=worker.number + 1, pid=pid))
+
+    def _arrange(self) -> None:
+        """Whoever is not there has a stand-in who is."""
+        for worker in self._workers:
+            if worker.ready:
+                if worker.stand_in is not None:
+                    worker.stand_in.tell(STEP_BACK, worker.number)
+                    worker.stand_in = None
+            elif worker.stand_in is None or not worker.stand_in.ready:
+                worker.stand_in = next((other for other in self._workers if other.ready), None)
+                if worker.stand_in is not None:
+                    worker.stand_in.tell(STAND_IN, worker.number)
+
+    # What they say
+
+    def _hear(self, worker: _Worker) -> bool:
+        heard = False
+        assert worker.inbox is not None
+        for kind, value in worker.inbox.read():
+            heard = True
+            if kind == "ready":
+                self._is_ready(worker)
+            else:
+                self._speaker.pass_on(worker.number + 1, kind, value)
+        return heard
+
+    def _is_ready(self, worker: _Worker) -> None:
+        worker.ready = True
+        number, text = worker.number + 1, f"{worker.shown} is process {worker.pid}"
+        self._speaker.say(Event("worker-started", text, worker=number, pid=worker.pid))
+        if self._announced or not all(other.ready for other in self._workers):
+            return
+        self._announced = True
+        for service, rows in zip(self._job.services, self._estate.doors, strict=True):
+            for sock in rows[0]:
+                self._speaker.later(functools.partial(self._voice.listening, service, bound_address(sock)))
+
+    # What we are told, and the end
+
+    def _be_told(self) -> None:
+        try:
+            told = self._wake.recv(4096)
+        except BlockingIOError:
+            return
+        for number in told:
+            if number == signal.SIGTERM or (number == signal.SIGHUP and self._voice.hung_up()):
+                self._stop(DRAIN)
+            elif number == signal.SIGINT:
+                self._stop(NOW)
+            elif number == signal.SIGHUP:
+                for worker in self._workers:
+                    worker.tell(LOOK)
+            elif number == signal.SIGUSR1:
+                self._speaker.later(lambda: self._voice.status(self._tally.totals))
+
+    def _stop(self, how: str) -> None:
+        """Let connections finish for a while (DRAIN), or end at once (NOW), which the second time is always meant."""
+        if self._stopping is not None:
+            how = NOW
+        else:
+            self._close_doors()
+            if how == DRAIN and (count := self._tally.connections):
+                self._speaker.later(lambda: self._voice.stopping(count))
+        self._stopping = how
+        self._deadline = time.monotonic() + _GRACE + (self._job.limits.drain if how == DRAIN else 0)
+        for worker in self._workers:
+            worker.tell(how)
+
+    def _keep_time(self) -> None:
+        now = time.monotonic()
+        self._speaker.keep_time(now)
+        if self._deadline is not None and now >= self._deadline:
+            if self._stopping == DRAIN:
+                self._stop(NOW)
+            else:
+                self._kill()
+
+    def _close_doors(self) -> None:
+        for sock in self._estate.all():
+            if sock.fileno() >= 0:
+                close_listener(sock)
+
+    def _kill(self) -> None:
+        for worker in self._workers:
+            if worker.pid is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(worker.pid, signal.SIGKILL)
+        for worker in self._workers:
+            if worker.pid is not None:
+                os.waitpid(worker.pid, 0)
+                worker.pid = None
+                if worker.channel is not None:
+                    worker.channel.close()
+
+
+def _name_of(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "unknown"
