@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import logging
 import os
 import select
 import signal
@@ -85,6 +86,7 @@ class Supervisor:
         finally:
             self._kill()
             self._close_doors()
+            self._speaker.end()
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -116,7 +118,6 @@ class Supervisor:
             self._reap()
             self._be_told()
             self._keep_time()
-        self._speaker.end()
 
     def _wait(self) -> set[int]:
         """Until something happens that we can deal with: a signal, a worker's word, an outlet that takes more, or a time."""
@@ -188,6 +189,8 @@ class Supervisor:
                 sock.close()  # most of all the parent's ends of channels, which must end with the parent
             work(number, self._job, self._estate, theirs)
             code = 0
+        except Exception:
+            logging.getLogger("peerauth").exception("worker %d failed", number + 1)
         finally:
             os._exit(code)
 

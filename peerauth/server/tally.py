@@ -218,7 +218,8 @@ def _key(name: str) -> tuple[int, int]:
 
 def _lock_file() -> int:
     """A file without a name, to be locked."""
-    if sys.platform == "linux":
-        return os.memfd_create("peerauth-lock", os.MFD_CLOEXEC)
+    make = getattr(os, "memfd_create", None)  # Linux, FreeBSD
+    if make is not None:
+        return int(make("peerauth-lock"))
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())

@@ -89,7 +89,7 @@ class _Worker:
                 await server.stop(0)
             asyncio.get_running_loop().remove_reader(self._channel.fileno())
         except Exception:
-            logging.getLogger("peerauth").exception("worker %d failed", self._number + 1)
+            logging.getLogger("peerauth").exception("worker %d failed", self._number + 1)  # its parent says so
             raise
         finally:
             outbox.close()
