@@ -80,6 +80,9 @@ def test_config_toml_is_junk(run: Run, pinned: Path, junk: str, words: list[str]
         ("[limits]\ndrain = 1" + "0" * 400, "limits.drain"),
         ('[limits]\ndrain = "' + "9" * 400 + 'w"', "limits.drain"),
         ("[limits]\ndrain = nan", "limits.drain"),
+        ("[limits]\nworkers = 0", "limits.workers must be between 1 and 64"),
+        ("[limits]\nworkers = 65", "limits.workers must be between 1 and 64"),
+        ('[limits]\nworkers = "2"', "limits.workers must be a whole number"),
         ("[limits]\nmax_connections = 1" + "0" * 5000, "config.toml"),
         ('[[serve]]\nlisten = "127.0.0.1:99999"', "serve[1].listen is not usable"),
         ('[[serve]]\nlisten = ":0"\ntarget = "unix:\\u0000"', "serve[1].target is not usable"),
@@ -552,3 +555,22 @@ def test_place_where_nobody_is(run: Run, pinned: Path, tmp_path: Path, place: st
     if place == "closed":
         assert "hint: " in result.err
     assert tree(pinned) == before
+
+
+@pytest.mark.usefixtures("pinned")
+@pytest.mark.parametrize(("number", "said"), [("0", "0 is not in the range"), ("65", "65 is not in the range"), ("x", "'x'")])
+def test_number_of_workers_that_cannot_be(run: Run, number: str, said: str) -> None:
+    result = run(*SERVE, "--workers", number)
+
+    well_said(result, 2)
+    assert "'--workers'" in result.err
+    assert said in result.err
+
+
+@pytest.mark.usefixtures("pinned")
+def test_workers_where_the_system_has_no_fork(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("os.fork")
+    result = run(*SERVE, "--workers", "2")
+
+    well_said(result, 2)
+    assert "hint: serve with --workers 1" in result.err

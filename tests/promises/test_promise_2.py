@@ -313,6 +313,8 @@ async def test_renamed_peer_keeps_its_connections_under_the_new_name(yard: Yard)
         tls.sendall(b"still here\n")
         assert await asyncio.to_thread(hear_line, tls) == "still here"
         assert (node.server.live.count("alice"), node.server.live.count("carol")) == (0, 1)
+        share = node.server.live.share
+        assert (share.count("alice"), share.count("carol"), share.tally.connections) == (0, 1, 1)
         yard.unpin("carol")
         assert await asyncio.to_thread(how_it_ends, tls) == "cut"
         tls.close()
