@@ -558,7 +558,9 @@ def test_place_where_nobody_is(run: Run, pinned: Path, tmp_path: Path, place: st
 
 
 @pytest.mark.usefixtures("pinned")
-@pytest.mark.parametrize(("number", "said"), [("0", "0 is not in the range"), ("65", "65 is not in the range"), ("x", "'x'")])
+@pytest.mark.parametrize(
+    ("number", "said"), [("0", "0 is not in the range"), ("65", "65 is not in the range"), ("x", "'x'")]
+)
 def test_number_of_workers_that_cannot_be(run: Run, number: str, said: str) -> None:
     result = run(*SERVE, "--workers", number)
 

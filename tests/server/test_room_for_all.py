@@ -26,3 +26,34 @@ async def test_the_node_is_full_for_every_peer(tmp_path: Path, settings: str, ro
                 assert not node.told("refused")
             else:  # the alert is there before the loop has heard of it
                 await node.hears("refused", code="too-many")
+
+
+@pytest.mark.parametrize("settings", ["", "max_connections = 1"], ids=["node", "peer"])
+@pytest.mark.parametrize("room", [True, False])
+@on_loops("uvloop")
+async def test_last_room_that_another_took_in_the_same_moment_is_not_given_twice(
+    tmp_path: Path, settings: str, *, room: bool
+) -> None:
+    """After the last look, before this one is counted, another worker admits somebody."""
+    yard = Yard(tmp_path / "peers")
+    caller = Caller(yard.pin("alice", settings=settings))
+    limits = Limits(max_connections=9 if settings else (2 if room else 1))
+    async with running(yard, limits=limits) as node:
+        share = node.server.live.share
+        enter = share.enter
+        other = "bob" if room or not settings else "alice"
+
+        def too_late(name: str) -> tuple[int, int]:
+            enter(other)
+            return enter(name)
+
+        share.enter = too_late  # type: ignore[method-assign]
+        heard = await asyncio.to_thread(caller.hear, node.port)
+        share.enter = enter  # type: ignore[method-assign]
+        assert (heard == "hello alice") is room
+        if not room:
+            refused = await node.hears("refused", code="too-many")
+            assert ("1 connections already" in refused.message) is bool(settings)
+        await node.until(lambda: share.tally.connections == 1)
+        share.leave(other)
+        assert await asyncio.to_thread(caller.hear, node.port) == "hello alice"

@@ -116,6 +116,31 @@ def test_killed_worker_costs_nobody_else_a_byte_and_the_door_is_served_all_the_t
         kept.close()
 
 
+def doors_watched_by(pid: int, port: int) -> int:
+    """At how many listening sockets of this port a process waits for somebody to come, from proc(5)."""
+    fields = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    listening = {field[9] for field in fields if field[1].endswith(f":{port:04X}") and field[3] == "0A"}
+    proc, watched = Path(f"/proc/{pid}"), 0
+    for file in (proc / "fdinfo").iterdir():
+        with suppress(FileNotFoundError):
+            for descriptor in re.findall(r"^tfd:\s+(\d+)", file.read_text(), re.MULTILINE):
+                link = str((proc / "fd" / descriptor).readlink())
+                watched += link.startswith("socket:[") and link[8:-1] in listening
+    return watched
+
+
+def test_stand_in_steps_back_when_the_successor_is_there(home: Home) -> None:
+    with serving(home) as node:
+        port, both = node.port, [node.pid(1), node.pid(2)]
+        node.until(lambda: [doors_watched_by(pid, port) for pid in both] == [1, 1])
+        for times in (1, 2):
+            os.kill(node.pid(1, times=times), signal.SIGKILL)
+            node.hears("worker-ended", times=times)
+        node.until(lambda: doors_watched_by(both[1], port) == 2)
+        node.until(lambda: doors_watched_by(both[1], port) == 1)
+        node.until(lambda: doors_watched_by(node.pid(1, times=3), port) == 1)
+
+
 def test_pauses_between_starts_grow(home: Home) -> None:
     with serving(home) as node:
         for times, when in enumerate(("at once", "in 0.5 s", "in 1 s"), 1):
