@@ -55,6 +55,7 @@ async def test_handler_that_raises_leaves_nothing_behind(yard: Yard, handler: Ha
             heard = await asyncio.to_thread(Caller(identity("eve")).hear, node.port)
             assert heard in {"cut", "closed", "hello eve"}  # what was written before the failure may arrive
             assert len(node.server.live) == 0
+            await node.until(lambda: node.server.live.share.tally.connections == 0)  # nor room, of which there is little
         event = await node.hears("problem", code="handler-failed", peer="eve")
         assert "RuntimeError: no\\x1b[2J way" in event.message
         assert await asyncio.to_thread(Caller(identity("alice")).hear, node.port) == "hello alice"

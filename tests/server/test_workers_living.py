@@ -19,7 +19,7 @@ import pytest
 from tests.cli.running import process
 from tests.support.dropin import DEADLINE_S
 from tests.support.engine import Caller, Halting, hear_line, how_it_ends
-from tests.support.workers import Home, is_alive, ping, serving, with_patch
+from tests.support.workers import TRIES, Home, is_alive, ping, serving, with_patch
 
 
 def test_each_worker_is_a_process_and_all_are_ready_before_anybody_hears_of_it(home: Home) -> None:
@@ -220,6 +220,35 @@ def test_drain_has_an_end(home: Home) -> None:
         assert how_it_ends(tls) == "cut"
         assert node.wait() == 0
         tls.close()
+
+
+def test_worker_that_does_not_end_is_killed(home: Home) -> None:
+    patch = "import peerauth.server.supervisor as supervisor\nsupervisor._GRACE = 0.3"
+    caller = Caller(home.pin("alice"))
+    with serving(home, limits="drain = 0.1", program=with_patch(patch)) as node:
+        tls = node.in_worker(1, caller)
+        os.kill(node.pid(1), signal.SIGSTOP)
+        node.send(signal.SIGTERM)
+        assert node.wait() == 0
+        assert not is_alive(node.pid(1))
+        tls.close()
+
+
+def test_hello_is_said_by_every_worker(home: Home) -> None:
+    caller = Caller(home.pin("alice"))
+    caller.context.set_alpn_protocols(["http/1.1"])
+    with serving(home, relay=False) as node:
+        ticket = None
+        for worker in (1, 2):
+            for _ in range(TRIES):
+                with caller.open(node.port, session=ticket) as tls:
+                    tls.sendall(b"GET /hello HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n")
+                    heard = b"".join(iter(lambda tls=tls: tls.recv(65536), b""))  # type: ignore[misc]
+                    assert heard.endswith(b"Hello, alice!\n")
+                    assert tls.session_reused is (ticket is not None)
+                    ticket = tls.session
+                    if node.worker_of(tls) == worker:
+                        break
 
 
 def test_signals_to_a_worker_are_for_its_parent(home: Home) -> None:

@@ -137,11 +137,12 @@ def serving(
     listen: str = "127.0.0.1:0",
     limits: str = "drain = 5",
     settings: str = "",
+    relay: bool = True,
     behave: Callable[[Any], object] = echo,
     program: Sequence[str] = ("-m", "peerauth"),
     read: bool = True,
 ) -> Iterator[Serving]:
-    """Serve a relay to something that echoes; ended with the block, by force if it must be."""
+    """Serve a relay to something that echoes, or hello; ended with the block, by force if it must be."""
     home.configure(f"{settings}\n[limits]\n{limits}\nworkers = {workers}\n")
     command = [sys.executable, *program, "serve", "--home", str(home.home), "--json", "--listen", listen]
     errors = home.home.parent / f"errors-{time.monotonic_ns()}"
@@ -149,7 +150,7 @@ def serving(
         target(behave) as where,
         errors.open("wb") as err,
         subprocess.Popen(
-            [*command, "--target", str(where), *words],
+            [*command, *(("--target", str(where)) if relay else ()), *words],
             cwd=CHECKOUT,
             env=environment(),
             stdin=subprocess.DEVNULL,
