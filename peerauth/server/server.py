@@ -7,7 +7,7 @@ import contextlib
 import functools
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -31,6 +31,7 @@ from peerauth.tls.linger import close_all as close_lingering
 from peerauth.tls.scratch import Scratch
 from peerauth.trust.decision import Code, Refused
 from peerauth.trust.identity import Identity
+from peerauth.trust.peers import PeerSet
 from peerauth.trust.policy import Policy
 
 _TICK = 0.5  # seconds between looks at `until`
@@ -65,6 +66,7 @@ class Server:
         self.live = LiveConnections(share)
         self._audit = inherited.audit if inherited else Audit(sink, time.monotonic)
         self._contexts = inherited.contexts if inherited else Contexts(identity, min_tls, share.tally)
+        self._known = peers.current  # by whom connections were last decided about
         self._listeners: list[Listener] = []
         self._porch = Porch(self.limits.max_handshakes, self.limits.handshake_timeout)
         self._shared = Shared(
@@ -138,23 +140,32 @@ class Server:
     async def _follow(self) -> None:
         """Watch over the peers; a watch that fails is reported, everyone is decided about again, and it begins anew."""
         while True:
+            if (
+                self.peers.current is not self._known and self.peers.current != self._known
+            ):  # another watch was ended between looking and telling
+                self._decide_again(self.live.names(), self.peers.current)
             try:
                 await watch(self.peers, self._on_change)
             except Exception as error:  # noqa: BLE001 - a server that no longer hears of removals must not just go on
                 text = f"following the peers failed and begins anew: {printable(str(error))}"
                 self._audit.common(Event("problem", text, code="not-followed"))
-                self.live.review(self.live.names(), self.peers.current, datetime.now(UTC), self._ended)
+                self._decide_again(self.live.names(), self.peers.current)
                 await asyncio.sleep(_TICK)
 
+    def _decide_again(self, names: Iterable[str], peers: PeerSet) -> None:
+        """The list may admit less than before: look at the connections of these peers, and at everyone in the handshake."""
+        # No ticket from before is good any more: whoever was removed gets a full handshake and hears why it fails. That
+        # nobody is resumed against the list does not rest on this; it is decided again after every handshake.
+        self.live.share.begin_epoch()
+        self.live.review(names, peers, datetime.now(UTC), self._ended)
+        self._porch.review()
+        self._known = peers
+
     def _on_change(self, change: Change) -> None:
+        self._known = change.after
         if change.removed or change.changed:
-            # No ticket from before is good any more: whoever was removed gets a full handshake and hears why it fails. That
-            # nobody is resumed against the list does not rest on this; it is decided again after every handshake.
-            self.live.share.begin_epoch()
             concerned = {*change.removed, *change.changed}
-            names = [name for name in self.live.names() if name in concerned]
-            self.live.review(names, change.after, datetime.now(UTC), self._ended)
-            self._porch.review()
+            self._decide_again([name for name in self.live.names() if name in concerned], change.after)
         for verb, changed in (("added", change.added), ("removed", change.removed), ("changed", change.changed)):
             for name in changed[:20]:
                 self._audit.common(

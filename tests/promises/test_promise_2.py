@@ -370,3 +370,19 @@ async def test_watch_that_fails_begins_anew(yard: Yard, monkeypatch: pytest.Monk
         await node.hears("problem", code="not-followed")
         assert await asyncio.to_thread(how_it_ends, tls) == "cut"
         tls.close()
+
+
+@on_loops("uvloop")
+async def test_removal_is_not_lost_when_the_watch_begins_anew_in_the_middle_of_it(yard: Yard) -> None:
+    """As SIGHUP has it do: somebody has looked already, and nobody was told yet."""
+    alice, bob = yard.pin("alice"), yard.pin("bob")
+    async with running(yard) as node:
+        tls, other = await admitted(node, alice), await admitted(node, bob)
+        yard.unpin("alice")
+        node.server.peers.refresh()
+        node.server.look_again()
+        assert await asyncio.to_thread(how_it_ends, tls) == "cut"
+        other.sendall(b"still here\n")
+        assert await asyncio.to_thread(hear_line, other) == "still here"
+        tls.close()
+        other.close()
