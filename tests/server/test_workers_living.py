@@ -300,6 +300,24 @@ def test_unix_socket_is_shared_and_taken_away_at_the_end(home: Home, tmp_path: P
         assert not path.exists()
 
 
+def test_worker_that_ends_late_leaves_the_socket_of_the_next_server(home: Home, tmp_path: Path) -> None:
+    caller, path = Caller(home.pin("alice")), tmp_path / "socket"
+    with serving(home, listen=f"unix:{path}") as node:
+        node.hears("listening")
+        os.kill(node.pid(1), signal.SIGSTOP)
+        node.send(signal.SIGTERM)
+        node.until(lambda: not path.exists())
+        with serving(home, listen=f"unix:{path}") as following:
+            following.hears("listening")
+            os.kill(node.pid(1), signal.SIGCONT)
+            assert node.wait() == 0
+            assert path.exists()
+            with socket.socket(socket.AF_UNIX) as plain:
+                plain.connect(str(path))
+                with caller.context.wrap_socket(plain, server_hostname="node") as tls:
+                    ping(tls)
+
+
 def test_nobody_else_can_listen_where_workers_do(home: Home, tmp_path: Path) -> None:
     """Sockets that share an address share it with those of the same node only."""
     (tmp_path / "other").mkdir()
