@@ -14,7 +14,6 @@ from collections.abc import Sequence
 
 import peerauth
 
-USUAL_THRESHOLDS = gc.get_threshold()
 _SELDOM = 50_000  # new objects until Python looks for cycles among them; a command that shows something and ends makes fewer
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import socket
 import stat
@@ -167,8 +168,11 @@ def remote_of(where: object) -> tuple[IPv4Address | IPv6Address | None, str]:
     """The other side's IP address, and how to show it; None for a Unix socket."""
     if not isinstance(where, tuple):
         return None, "a Unix socket"
-    host = str(where[0]).partition("%")[0]
-    remote: IPv4Address | IPv6Address = ip_address(host)
-    if remote.version == 6 and remote.ipv4_mapped is not None:
-        remote = remote.ipv4_mapped
+    remote = _address(where[0])
     return remote, f"[{remote}]:{where[1]}" if remote.version == 6 else f"{remote}:{where[1]}"
+
+
+@functools.lru_cache(maxsize=1024)
+def _address(host: str) -> IPv4Address | IPv6Address:
+    remote: IPv4Address | IPv6Address = ip_address(host.partition("%")[0])
+    return remote.ipv4_mapped or remote if isinstance(remote, IPv6Address) else remote

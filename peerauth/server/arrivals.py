@@ -6,6 +6,7 @@ one source's idle sockets never push out another's.
 
 from __future__ import annotations
 
+import functools
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,13 +31,9 @@ class Arrival:
     sock: socket.socket
     remote: Address | None
     shown: str
+    source: str  # what counts as one source: source_of(remote)
     deadline: float  # seconds, monotonic
     session: Session | None = None
-
-    @property
-    def source(self) -> str:
-        """What counts as one source."""
-        return source_of(self.remote)
 
 
 class Arrivals:
@@ -89,6 +86,7 @@ class Arrivals:
         return next(iter(self._by_source[fullest]))
 
 
+@functools.lru_cache(maxsize=1024)
 def source_of(remote: Address | None) -> str:
     """What counts as one source: an IPv4 address, an IPv6 /64 (what one customer commonly has), or the Unix socket."""
     if remote is None:

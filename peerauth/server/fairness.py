@@ -19,6 +19,9 @@ class FairQueue(Generic[Item]):
         self._waiting: dict[str, deque[Item]] = {}
         self._turns: deque[str] = deque()
 
+    def __bool__(self) -> bool:
+        return bool(self._turns)
+
     def __len__(self) -> int:
         return sum(len(waiting) for waiting in self._waiting.values())
 

@@ -14,7 +14,7 @@ from peerauth.server.arrivals import Arrival, TurnedAway
 from peerauth.server.audit import Audit, Event, handler_failed
 from peerauth.server.guest import Guest, Serve, Served
 from peerauth.server.live import Connection, LiveConnections
-from peerauth.server.porch import Porch
+from peerauth.server.porch import Porch, Tell
 from peerauth.store.config import Limits
 from peerauth.tls.linger import linger
 from peerauth.tls.scratch import Scratch
@@ -75,14 +75,8 @@ class Listener:
             if sock.fileno() >= 0:
                 self._shared.close(sock)
 
-    def from_porch(self, arrival: Arrival, error: Exception | None) -> None:
-        """In a porter's thread: this one's handshake is done, or has failed."""
-        try:
-            self._shared.loop.call_soon_threadsafe(self._arrived, arrival, error)
-        except RuntimeError:  # the loop has ended meanwhile
-            arrival.sock.close()
-
-    def _arrived(self, arrival: Arrival, error: Exception | None) -> None:
+    def arrived(self, arrival: Arrival, error: Exception | None) -> None:
+        """This one's handshake is done, or has failed."""
         session = arrival.session
         if error is None and session is not None:
             try:
@@ -202,3 +196,24 @@ class Listener:
 
 def _no_room(admitted: Admitted) -> Refused:
     return Refused(Code.TOO_MANY, admitted.fingerprint, admitted.peer, "this node has no room for more connections")
+
+
+def tell_loop(loop: asyncio.AbstractEventLoop) -> Tell:
+    """How porters tell this loop who has come through their doors, and who has not."""
+
+    def arrived(finished: list[tuple[Arrival, Exception | None]]) -> None:
+        for arrival, error in finished:
+            try:
+                arrival.door.arrived(arrival, error)
+            except Exception as failure:  # noqa: BLE001 - nobody's trouble but this one's
+                arrival.sock.close()
+                loop.call_exception_handler({"message": "an arrival could not be received", "exception": failure})
+
+    def tell(finished: list[tuple[Arrival, Exception | None]]) -> None:
+        try:
+            loop.call_soon_threadsafe(arrived, finished)
+        except RuntimeError:  # the loop has ended meanwhile
+            for arrival, _ in finished:
+                arrival.sock.close()
+
+    return tell

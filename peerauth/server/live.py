@@ -14,7 +14,7 @@ from peerauth.trust.peers import PeerSet
 from peerauth.trust.policy import Policy
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Connection:
     """An admitted connection with what its admission was decided on."""
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import selectors
 import socket
 import threading
 import time
@@ -19,8 +18,9 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from peerauth.net.reach import tune
+from peerauth.net.readiness import readiness
 from peerauth.net.sockets import remote_of
-from peerauth.server.arrivals import Arrival, Arrivals, TurnedAway
+from peerauth.server.arrivals import Arrival, Arrivals, TurnedAway, source_of
 from peerauth.server.fairness import FairQueue
 from peerauth.tls.session import NotAdmitted, Wait
 from peerauth.trust.decision import Admitted, Refused
@@ -33,17 +33,23 @@ _PER_SOURCE: Final = 256
 _REST: Final = 0.05  # seconds without accepting when the process has no descriptors left
 _GIVEN_UP: Final = 8  # arrivals of each porter that are sent away then
 _MOST_THREADS: Final = 4
+_TOGETHER: Final = 0.001  # seconds that one who is done may wait for the next who is
+
+Tell = Callable[
+    [list[tuple[Arrival, Exception | None]]], None
+]  # who is done (None), or has failed; called in a porter's thread
 
 
 class Porch:
     """A few porters; the first accepts, and hands out to all in turn.
 
-    `limit` is how many may be in the handshake in all, `timeout` how many seconds each may take.
+    `limit` is how many may be in the handshake in all, `timeout` how many seconds each may take; the processors are for this
+    many `workers` together. `tell` hears, in a porter's thread, of those who are through, and of those who have failed.
     """
 
-    def __init__(self, limit: int, timeout: float) -> None:
-        count = max(1, min(_MOST_THREADS, processors(), limit))
-        self._porters = [Porter(self, number, -(-limit // count), timeout) for number in range(count)]
+    def __init__(self, limit: int, timeout: float, tell: Tell, workers: int = 1) -> None:
+        count = max(1, min(_MOST_THREADS, processors() // workers, limit))
+        self._porters = [Porter(self, number, -(-limit // count), timeout, tell) for number in range(count)]
         self._turns = itertools.cycle(self._porters)
         for porter in self._porters:
             porter.start()
@@ -93,20 +99,23 @@ class Porch:
 class Porter(threading.Thread):
     """One thread, its arrivals, and what it waits for."""
 
-    def __init__(self, porch: Porch, number: int, limit: int, timeout: float) -> None:
+    def __init__(self, porch: Porch, number: int, limit: int, timeout: float, tell: Tell) -> None:
         super().__init__(name=f"handshake-{number}", daemon=True)
         self._porch = porch
         self.arrivals = Arrivals(limit)
         self._timeout = timeout
+        self._tell = tell
         self._ready: FairQueue[Arrival] = FairQueue(_PER_SOURCE)
-        self._selector = selectors.DefaultSelector()
-        self._doors: dict[int, Listener] = {}
+        self._readiness = readiness()
+        self._doors: dict[int, tuple[Listener, socket.socket]] = {}
         self._resting: deque[tuple[float, socket.socket]] = deque()
         self._calls: deque[Callable[[], None]] = deque()
         self._wake, self._woken = socket.socketpair()
         self._wake.setblocking(False)
         self._woken.setblocking(False)
-        self._selector.register(self._woken, selectors.EVENT_READ)
+        self._readiness.always(self._woken.fileno())
+        self._finished: list[tuple[Arrival, Exception | None]] = []
+        self._hand_over_by = 0.0
         self._closed = False
 
     # From other threads
@@ -139,35 +148,40 @@ class Porter(threading.Thread):
 
     def run(self) -> None:
         """Serve until closed."""
+        with contextlib.suppress(AttributeError, OSError):  # Linux only, and only where it is allowed
+            # Whoever is in comes first: a handshake that can go on does not interrupt the loop (sched(7)).
+            os.sched_setscheduler(threading.get_native_id(), os.SCHED_BATCH, os.sched_param(0))
         while not self._closed:
-            for key, _ in self._selector.select(self._patience()):
-                self._on_ready(key.fd)
+            for fd in self._readiness.wait(self._patience()):
+                self._on_ready(fd)
             while self._calls:
                 self._calls.popleft()()
             self._send_away_the_late()
             arrival = self._ready.pop()
             if arrival is not None:
                 self._step(arrival)
-        self._selector.close()
+            if self._finished and (not self._ready or time.monotonic() >= self._hand_over_by):
+                self._hand_over()
+        self._hand_over()
+        self._readiness.close()
         self._wake.close()
         self._woken.close()
 
     def open(self, door: Listener, sockets: list[socket.socket]) -> None:
         """Accept at these sockets, for this door."""
         for sock in sockets:
-            self._doors[sock.fileno()] = door
-            self._selector.register(sock, selectors.EVENT_READ, sock)
+            self._doors[sock.fileno()] = door, sock
+            self._readiness.always(sock.fileno())
 
     def leave(self, listening: list[int]) -> None:
         """Accept at these descriptors no more."""
         for fd in listening:
             if self._doors.pop(fd, None) is not None:
-                with contextlib.suppress(KeyError):  # it rests
-                    self._selector.unregister(fd)
+                self._readiness.forget(fd)
 
     def shut(self, door: Listener) -> None:
         """Do not accept there any more, and send away who came in there."""
-        self.leave([fd for fd, its in self._doors.items() if its is door])
+        self.leave([fd for fd, (its, _) in self._doors.items() if its is door])
         for arrival in self.arrivals:
             if arrival.door is door:
                 self._fail(arrival, TurnedAway("this server stops"))
@@ -196,12 +210,11 @@ class Porter(threading.Thread):
     def _on_ready(self, fd: int) -> None:
         arrival = self.arrivals.at(fd)
         if arrival is not None:
-            self._selector.unregister(fd)
             fallen = self._ready.push(arrival.source, arrival)
             if fallen is not None:
                 self._fail(fallen, TurnedAway("too many handshakes from this address are waiting"))
         elif fd in self._doors:
-            self._accept(self._doors[fd], self._selector.get_key(fd).data)
+            self._accept(*self._doors[fd])
         elif fd == self._woken.fileno():
             with contextlib.suppress(BlockingIOError):
                 while self._woken.recv(4096):
@@ -214,14 +227,14 @@ class Porter(threading.Thread):
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError:  # no descriptors left: rest instead of spinning, and let the fullest sources give some up
-                self._selector.unregister(listening)
+                self._readiness.forget(listening.fileno())
                 self._resting.append((time.monotonic() + _REST, listening))
                 self._porch.make_room()
                 return
             sock.setblocking(False)
             tune(sock)
             remote, shown = remote_of(where)
-            arrival = Arrival(door, sock, remote, shown, time.monotonic() + self._timeout)
+            arrival = Arrival(door, sock, remote, shown, source_of(remote), time.monotonic() + self._timeout)
             porter = self._porch.next_porter()
             if porter is self:
                 self.take_in(arrival)
@@ -233,7 +246,7 @@ class Porter(threading.Thread):
         if self.arrivals.is_full:
             self.make_room()
         self.arrivals.enter(arrival)
-        self._selector.register(arrival.sock, selectors.EVENT_READ)
+        self._readiness.once(arrival.sock.fileno())
 
     def make_room(self, count: int = 1) -> None:
         """The oldest of the source that has most must go; so many times."""
@@ -248,8 +261,8 @@ class Porter(threading.Thread):
         while self._resting and self._resting[0][0] <= now:
             _, listening = self._resting.popleft()
             if listening.fileno() in self._doors:
-                with contextlib.suppress(KeyError):  # it was left and opened again meanwhile
-                    self._selector.register(listening, selectors.EVENT_READ, listening)
+                self._readiness.forget(listening.fileno())  # it may have been left and opened again meanwhile
+                self._readiness.always(listening.fileno())
         while (late := self.arrivals.oldest) is not None and late.deadline <= now:
             slow = f"it did not finish the handshake in {self._timeout:g} s"
             self._fail(late, TimeoutError(slow if late.session is not None else "it said nothing"))
@@ -265,17 +278,25 @@ class Porter(threading.Thread):
             self._fail(arrival, error)
             return
         if wait is Wait.NOTHING:
-            self.arrivals.leave(arrival)
-            arrival.door.from_porch(arrival, None)
+            self._finish(arrival, None)
         else:
-            event = selectors.EVENT_READ if wait is Wait.READABLE else selectors.EVENT_WRITE
-            self._selector.register(arrival.sock, event)
+            self._readiness.once(arrival.sock.fileno(), writable=wait is Wait.WRITABLE, again=True)
 
     def _fail(self, arrival: Arrival, error: Exception) -> None:
+        self._readiness.forget(arrival.sock.fileno())
+        self._finish(arrival, error)
+
+    def _finish(self, arrival: Arrival, error: Exception | None) -> None:
         self.arrivals.leave(arrival)
-        with contextlib.suppress(KeyError):  # it waits for its turn, not for its socket
-            self._selector.unregister(arrival.sock)
-        arrival.door.from_porch(arrival, error)
+        if not self._finished:
+            self._hand_over_by = time.monotonic() + _TOGETHER
+        self._finished.append((arrival, error))
+
+    def _hand_over(self) -> None:
+        """Tell the loop, of several at once where there are several: to wake it costs as much as a small handshake."""
+        finished, self._finished = self._finished, []
+        if finished:
+            self._tell(finished)
 
 
 def processors() -> int:

@@ -18,7 +18,7 @@ from peerauth.server.audit import Audit, Event, handler_failed
 from peerauth.server.contexts import Contexts
 from peerauth.server.guest import Serve, Served, by_protocol
 from peerauth.server.hello import hello_handler
-from peerauth.server.listener import Listener, Shared
+from peerauth.server.listener import Listener, Shared, tell_loop
 from peerauth.server.live import Connection, LiveConnections
 from peerauth.server.porch import Porch
 from peerauth.server.relay import relay_to
@@ -68,7 +68,12 @@ class Server:
         self._contexts = inherited.contexts if inherited else Contexts(identity, min_tls, share.tally)
         self._known = peers.current  # by whom connections were last decided about
         self._listeners: list[Listener] = []
-        self._porch = Porch(self.limits.max_handshakes, self.limits.handshake_timeout)
+        self._porch = Porch(
+            self.limits.max_handshakes,
+            self.limits.handshake_timeout,
+            tell_loop(asyncio.get_running_loop()),
+            share.tally.workers,
+        )
         self._shared = Shared(
             asyncio.get_running_loop(),
             lambda: peers.current,

@@ -87,7 +87,7 @@ class Certificate:
             case other:
                 return type(other).__name__.strip("_").removesuffix("PublicKey")
 
-    @property
+    @cached_property
     def weak_key(self) -> bool:
         """True for RSA under 2048 bits, curves under 256 bits, and kinds of key that TLS 1.3 cannot use."""
         match self._key:

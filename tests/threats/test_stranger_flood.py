@@ -69,16 +69,18 @@ class Door:
     def handshake(self) -> Wait:
         return Wait.NOTHING
 
-    def from_porch(self, arrival: Arrival, error: Exception | None) -> None:
-        if isinstance(error, TurnedAway):
-            self.turned_away.append(arrival.shown)
-        arrival.sock.close()
-        self.gone.release()
+    def tell(self, finished: list[tuple[Arrival, Exception | None]]) -> None:
+        for arrival, error in finished:
+            if isinstance(error, TurnedAway):
+                self.turned_away.append(arrival.shown)
+            arrival.sock.close()
+            self.gone.release()
 
 
 def serve(flood: int, per_source: int) -> Door:
     """What comes of it when so many of one source are ready, and then one of another."""
-    door, porch, far = Door(), Porch(limit=1000, timeout=30.0), []
+    door, far = Door(), []
+    porch = Porch(1000, 30.0, door.tell)
     porter = porch.next_porter()
     porter._ready._per_source = per_source
     gate = Gate(porter)
@@ -87,7 +89,7 @@ def serve(flood: int, per_source: int) -> Door:
         near, other = socket.socketpair()
         other.send(b"hello")
         far.append(other)
-        arrival = Arrival(cast("Listener", door), near, ip_address(source), source, time.monotonic() + 30)
+        arrival = Arrival(cast("Listener", door), near, ip_address(source), source, source, time.monotonic() + 30)
         porter.call(lambda arrival=arrival: porter.take_in(arrival))  # type: ignore[misc]
     gate.open()
     for _ in range(flood + 1):
