@@ -16,7 +16,6 @@ import contextlib
 import mmap
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -221,5 +220,7 @@ def _lock_file() -> int:
     make = getattr(os, "memfd_create", None)  # Linux, FreeBSD
     if make is not None:
         return int(make("peerauth-lock"))
+    import tempfile  # noqa: PLC0415 - Linux does without
+
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())

@@ -9,6 +9,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
+from peerauth.store.config import Limits
 from tests.support.engine import Caller, Yard, identity, on_loops, running
 from tests.support.targets import echo, target
 
@@ -37,6 +38,7 @@ class Load:
 
     port: int
     over: threading.Event = field(default_factory=threading.Event)
+    few: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(16))  # who shake hands at the same time
     carried: list[Carried] = field(default_factory=lambda: [Carried(peer) for peer in PEERS for _ in range(EACH)])
 
     async def carry(self, one: Carried, seed: int) -> None:
@@ -44,7 +46,8 @@ class Load:
         chance = random.Random(seed)  # noqa: S311 - the same every time
         said, heard = hashlib.sha256(), hashlib.sha256()
         context = Caller(identity(one.peer)).context
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, ssl=context)
+        async with self.few:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.port, ssl=context)
         try:
             while one.pieces < LEAST or not self.over.is_set():
                 data = chance.randbytes(PIECE)
@@ -72,7 +75,7 @@ async def test_removals_under_load_cut_the_removed_and_nobody_else(yard: Yard) -
     for peer in PEERS:
         yard.pin(peer)
     with target(echo) as where:
-        async with running(yard, target=where) as node:
+        async with running(yard, target=where, limits=Limits(handshake_timeout=30)) as node:
             load = Load(node.port)
             work = asyncio.ensure_future(asyncio.to_thread(load.run))
             await node.until(lambda: all(one.pieces > 0 for one in load.carried))
