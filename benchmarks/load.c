@@ -528,7 +528,8 @@ static void encrypt_stream(struct conn *c) {
     while (left) {
         int part = left < 16384 ? (int)left : 16384;
         if (SSL_write(c->ssl, pattern + c->offset % PATTERN, part) != part) give_up("encrypting in advance failed");
-        c->total += (size_t)BIO_read(memory, c->records + c->total, (int)(room - c->total));
+        size_t rest = room - c->total; /* of one stream that may be more than an int holds; a record never is */
+        c->total += (size_t)BIO_read(memory, c->records + c->total, rest < CHUNK ? (int)rest : (int)CHUNK);
         c->offset += (uint64_t)part, left -= (uint64_t)part;
     }
 }
