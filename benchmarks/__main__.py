@@ -31,7 +31,12 @@ def tell(line: str) -> None:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    top.add_argument("report", nargs="*", metavar="report FILE.json", help="make docs/benchmarks.md from earlier results")
+    top.add_argument(
+        "report",
+        nargs="*",
+        metavar="report FILE.json",
+        help="make docs/benchmarks.md from earlier results; several files are put together",
+    )
     top.add_argument("--quick", action="store_true", help="one round of a second each: to see that it works, not how fast")
     top.add_argument("--only", metavar="A,B", default="", help="these measurements (keys or groups; --list names them)")
     top.add_argument("--contenders", metavar="A,B", default="", help="these contenders, by name")
@@ -47,9 +52,12 @@ def main(words: list[str]) -> int:
     """Run, or report; return the exit code."""
     options = parser().parse_args(words)
     if options.report:
-        if len(options.report) != 2 or options.report[0] != "report":
-            parser().error("say: report FILE.json")
-        report.write(results.read(Path(options.report[1])), options.page or PAGE)
+        if len(options.report) < 2 or options.report[0] != "report":
+            parser().error(
+                "say: report FILE.json, or several files, of which the later ones replace what they measured again"
+            )
+        done = results.merged([results.read(Path(file)) for file in options.report[1:]])
+        report.write(done, options.page or PAGE)
         return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # leaves no contender behind
     try:

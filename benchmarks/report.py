@@ -78,7 +78,8 @@ def _warnings(results: Results) -> Iterator[str]:
 
 def _origin(results: Results) -> Iterator[str]:
     machine, settings = results.machine, results.settings
-    yield f"Medians of {settings['rounds']} rounds of {settings['seconds']} s; measured {machine['date']} on:"
+    runs = f", put together from {settings['runs']} runs" if "runs" in settings else ""
+    yield f"Medians of {settings['rounds']} rounds of {settings['seconds']} s{runs}; measured {machine['date']} on:"
     yield ""
     yield "| | |"
     yield "|---|---|"

@@ -73,6 +73,19 @@ class Results:
         draft.replace(path)
 
 
+def merged(runs: list[Results]) -> Results:
+    """Return one page's worth of several runs on one machine: what was measured again replaces what it was before."""
+    first = runs[0]
+    sheets = {sheet.key: sheet for run in runs for sheet in run.sheets}
+    standings = {one.name: one for run in reversed(runs) for one in run.contenders}
+    settings = dict(first.settings)
+    for key in ("rounds", "seconds"):
+        settings[key] = " or ".join(dict.fromkeys(run.settings[key] for run in runs))
+    if len(runs) > 1:
+        settings |= {"runs": str(len(runs)), "only": ""}
+    return Results(first.machine, settings, [standings[one.name] for one in first.contenders], list(sheets.values()))
+
+
 def read(path: Path) -> Results:
     """Read what `Results.write` wrote.
 

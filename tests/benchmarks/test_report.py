@@ -22,6 +22,17 @@ def test_results_are_the_same_after_the_journey_through_json(tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
 
 
+def test_several_runs_are_one_page_and_what_was_measured_again_counts() -> None:
+    first = made(sheet("full", peerauth=[3.0]), sheet("up-1", peerauth=["it failed"]), only="full,up-1")
+    second = made(sheet("up-1", peerauth=[5.0]), sheet("idle", peerauth=[7.0]), only="up-1,idle", rounds="1")
+    both = results.merged([first, second])
+    assert [one.key for one in both.sheets] == ["full", "up-1", "idle"]
+    assert both.sheets[1] == second.sheets[0]
+    assert (both.settings["rounds"], both.settings["seconds"], both.settings["only"]) == ("3 or 1", "4", "")
+    assert "3 or 1 rounds of 4 s, put together from 2 runs" in report.render(both, "plots")
+    assert results.merged([first]) == first
+
+
 def test_a_page_keeps_its_words_and_its_results_are_replaced(tmp_path: Path) -> None:
     page = tmp_path / "benchmarks.md"
     page.write_text(f"before\n\n{report.BEGIN}\nold\n{report.END}\n\nafter\n", "utf-8")
