@@ -56,8 +56,8 @@ def main(words: list[str]) -> int:
             parser().error(
                 "say: report FILE.json, or several files, of which the later ones replace what they measured again"
             )
-        done = results.merged([results.read(Path(file)) for file in options.report[1:]])
-        report.write(done, options.page or PAGE)
+        together = results.merged([results.read(Path(file)) for file in options.report[1:]])
+        report.write(together, options.page or PAGE)
         return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # leaves no contender behind
     try:
