@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,9 +74,16 @@ class Results:
 
 
 def merged(runs: list[Results]) -> Results:
-    """Return one page's worth of several runs on one machine: what was measured again replaces what it was before."""
+    """Return one page's worth of several runs on one machine: what was measured again replaces what it was before.
+
+    Where only some contenders were measured again, the others keep what they had.
+    """
     first = runs[0]
-    sheets = {sheet.key: sheet for run in runs for sheet in run.sheets}
+    sheets: dict[str, Sheet] = {}
+    for run in runs:
+        for sheet in run.sheets:
+            before = sheets[sheet.key].samples if sheet.key in sheets else {}
+            sheets[sheet.key] = replace(sheet, samples={**before, **sheet.samples})
     standings = {one.name: one for run in reversed(runs) for one in run.contenders}
     settings = dict(first.settings)
     for key in ("rounds", "seconds"):

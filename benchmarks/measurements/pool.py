@@ -21,6 +21,7 @@ from benchmarks.running import CONTENDER_CORE, Failed
 
 SIZES = (1, 100, 10_000, 100_000)
 GIVE_UP_S = 60.0
+SETTLE_S = 8.0  # after the start, before handshakes are counted: what a program still does then is no part of a handshake
 SURE = 3  # so often in a row: while a program reloads, its old and its new process answer in turn
 PINGS_S = 4.0  # round trips of other connections, while peers come and go
 LIVES_ON_S = 1.0  # a connection that is still there so long after its peer is refused, stays
@@ -55,6 +56,8 @@ def _pool(bench: Bench, contender: Contender, size: int) -> Callable[[], Sample]
         program = bench.programs[contender.name]
         load = Load(bench.generator, place.listen, bench.identity("client", "p256"), place.target, contender.http)
         contender.lay_out(place)
+        for peer in others:
+            peer.read_bytes()  # so that everybody finds them in memory, not only whoever comes second
         try:
             with load.holding("backend"):
                 start = time.perf_counter()
@@ -72,6 +75,7 @@ def _pool(bench: Bench, contender: Contender, size: int) -> Callable[[], Sample]
 def _measure(bench: Bench, contender: Contender, there: Set, loaded: float) -> Sample:
     outside = replace(there.load, backend=0)
     memory = there.running.private_memory()
+    time.sleep(SETTLE_S)
     measured = outside.run("full", bench.seconds)
     figures = {"load_s": loaded, "memory_mb": memory / 1024, "rate": float(measured["rate"])}
     facts = {}

@@ -28,6 +28,8 @@ def test_several_runs_are_one_page_and_what_was_measured_again_counts() -> None:
     both = results.merged([first, second])
     assert [one.key for one in both.sheets] == ["full", "up-1", "idle"]
     assert both.sheets[1] == second.sheets[0]
+    some = results.merged([made(sheet(peerauth=[3.0], stunnel=[1.0])), made(sheet(peerauth=[4.0]))]).sheets[0]
+    assert some == sheet(peerauth=[4.0], stunnel=[1.0])
     assert (both.settings["rounds"], both.settings["seconds"], both.settings["only"]) == ("3 or 1", "4", "")
     assert "3 or 1 rounds of 4 s, put together from 2 runs" in report.render(both, "plots")
     assert results.merged([first]) == first
