@@ -92,13 +92,3 @@ def tune(sock: socket.socket) -> None:
     with contextlib.suppress(OSError):  # a Unix socket takes the second only
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
-async def connect_plain(target: Address, protocol: asyncio.Protocol) -> None:
-    """Reach a TCP or Unix target in the clear. Raises OSError or TimeoutError."""
-    loop = asyncio.get_running_loop()
-    async with asyncio.timeout(CONNECT_TIMEOUT):
-        if target.path is not None:
-            await loop.create_unix_connection(lambda: protocol, target.path)
-        else:
-            await loop.create_connection(lambda: protocol, target.host or "127.0.0.1", target.port)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import os
 import socket
 import threading
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 from peerauth.net.reach import tune
 from peerauth.net.readiness import readiness
 from peerauth.net.sockets import remote_of
+from peerauth.rate import Bucket
 from peerauth.server.arrivals import Arrival, Arrivals, TurnedAway, source_of
 from peerauth.server.fairness import FairQueue
 from peerauth.tls.session import NotAdmitted, Wait
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from peerauth.server.listener import Listener
 
 _ACCEPT_AT_ONCE: Final = 64
+_log = logging.getLogger("peerauth")
+
 _PER_SOURCE: Final = 256
 _REST: Final = 0.05  # seconds without accepting when the process has no descriptors left
 _GIVEN_UP: Final = 8  # arrivals of each porter that are sent away then
@@ -116,6 +120,7 @@ class Porter(threading.Thread):
         self._readiness.always(self._woken.fileno())
         self._finished: list[tuple[Arrival, Exception | None]] = []
         self._hand_over_by = 0.0
+        self._troubles = Bucket(3, 0.1, time.monotonic)
         self._closed = False
 
     # From other threads
@@ -152,20 +157,28 @@ class Porter(threading.Thread):
             # Whoever is in comes first: a handshake that can go on does not interrupt the loop (sched(7)).
             os.sched_setscheduler(threading.get_native_id(), os.SCHED_BATCH, os.sched_param(0))
         while not self._closed:
-            for fd in self._readiness.wait(self._patience()):
-                self._on_ready(fd)
-            while self._calls:
-                self._calls.popleft()()
-            self._send_away_the_late()
-            arrival = self._ready.pop()
-            if arrival is not None:
-                self._step(arrival)
-            if self._finished and (not self._ready or time.monotonic() >= self._hand_over_by):
-                self._hand_over()
+            try:
+                self._turn()
+            except Exception:  # noqa: BLE001 - a door without its porter would be shut, and nobody would know
+                if self._troubles.take():
+                    _log.exception("a porter failed, and goes on")
+                time.sleep(_REST)
         self._hand_over()
         self._readiness.close()
         self._wake.close()
         self._woken.close()
+
+    def _turn(self) -> None:
+        for fd in self._readiness.wait(self._patience()):
+            self._on_ready(fd)
+        while self._calls:
+            self._calls.popleft()()
+        self._send_away_the_late()
+        arrival = self._ready.pop()
+        if arrival is not None:
+            self._step(arrival)
+        if self._finished and (not self._ready or time.monotonic() >= self._hand_over_by):
+            self._hand_over()
 
     def open(self, door: Listener, sockets: list[socket.socket]) -> None:
         """Accept at these sockets, for this door."""

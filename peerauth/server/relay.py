@@ -20,7 +20,7 @@ from peerauth.trust.decision import Admitted
 from peerauth.trust.peers import Peer
 
 
-def relay_to(target: Address, failed: Callable[[OSError], None]) -> Serve:
+def relay_to(target: Address, failed: Callable[[OSError | UnicodeError], None]) -> Serve:
     """The service that leads to `target`; `failed` is told when that cannot be reached."""
     return lambda guest: Relay(guest, target, failed)
 
@@ -45,7 +45,7 @@ class Relay:
         "session",
     )
 
-    def __init__(self, guest: Guest, target: Address, failed: Callable[[OSError], None]) -> None:
+    def __init__(self, guest: Guest, target: Address, failed: Callable[[OSError | UnicodeError], None]) -> None:
         self._loop = guest.loop
         self._buffer = guest.buffer
         self._lost = guest.lost
@@ -83,10 +83,13 @@ class Relay:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 sock = await reach(self._loop, self._target)
-        except OSError as error:  # TimeoutError is one
+        except (OSError, UnicodeError) as error:  # TimeoutError is one; a name that cannot be one is the other
             self._failed(error)
             self.abort()
             return
+        except Exception:  # never a connection that nobody serves and nobody ends
+            self.abort()
+            raise
         self._dialling = None
         self._join(sock)
 

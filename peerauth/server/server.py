@@ -97,8 +97,10 @@ class Server:
             return self._open(sockets, by_protocol(hello_handler()), service.policy, alpn_of(service))
         target = service.target
 
-        def failed(error: OSError) -> None:
-            reason = "no answer in time" if isinstance(error, TimeoutError) else (error.strerror or str(error))
+        def failed(error: OSError | UnicodeError) -> None:
+            reason = (
+                "no answer in time" if isinstance(error, TimeoutError) else getattr(error, "strerror", None) or str(error)
+            )
             text = f"the target {target} cannot be reached: {reason}"
             self._audit.refused(
                 Event("target-down", text, "is the program behind it running?", service.name, code="target-down")

@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import random
 import socket
 import ssl
 import threading
@@ -25,35 +23,27 @@ from peerauth.trust.decision import Admitted, Code, Decision, decide
 from peerauth.trust.identity import Identity
 from peerauth.trust.peers import Peer, PeerSet, PeerSettings
 from tests.support.dropin import NOW, mint, tcp_pair
-from tests.support.engine import Caller, Greeter, Halting, Running, Yard, hear_line, how_it_ends, identity, on_loops, running
+from tests.support.engine import (
+    Caller,
+    Greeter,
+    Halting,
+    Running,
+    Yard,
+    carry,
+    hear_line,
+    how_it_ends,
+    identity,
+    on_loops,
+    running,
+)
 
 PROMPT_S = 1.0
-SIZE = 12_000_000
 
 
 async def admitted(node: Running, own: Identity) -> ssl.SSLSocket:
     tls = await asyncio.to_thread(Caller(own).open, node.port)
     assert (await asyncio.to_thread(hear_line, tls)).startswith("hello ")
     return tls
-
-
-def transfer(tls: ssl.SSLSocket, begun: threading.Event, over: threading.Event) -> tuple[str, str]:
-    """Send much and get it back, until others were removed and at least SIZE bytes went; both checksums."""
-    chance = random.Random(2)  # noqa: S311 - the same every time
-    said, heard, went = hashlib.sha256(), hashlib.sha256(), 0
-    while went < SIZE or not over.is_set():
-        data = chance.randbytes(100_000)
-        said.update(data)
-        tls.sendall(data)
-        came = 0
-        while came < len(data):
-            piece = tls.recv(65536)
-            assert piece, "the other peer's connection ended as well"
-            heard.update(piece)
-            came += len(piece)
-        went += came
-        begun.set()
-    return said.hexdigest(), heard.hexdigest()
 
 
 REMOVALS: dict[str, Callable[[Yard], object]] = {
@@ -71,18 +61,18 @@ async def test_removed_peer_loses_its_live_connections_and_another_keeps_every_b
     async with running(yard) as node:
         first, second, other = [await admitted(node, own) for own in (alice, alice, bob)]
         begun, over = threading.Event(), threading.Event()
-        whole = asyncio.create_task(asyncio.to_thread(transfer, other, begun, over))
+        whole = asyncio.create_task(asyncio.to_thread(carry, other, over, begun))
         await asyncio.to_thread(begun.wait, 20)
         started = time.monotonic()
         REMOVALS[removal](yard)
         ends = await asyncio.gather(*(asyncio.to_thread(how_it_ends, tls) for tls in (first, second)))
         took = time.monotonic() - started
         over.set()
-        sent, received = await whole
+        same = await whole
 
         assert ends == ["cut", "cut"]
         assert took < PROMPT_S
-        assert sent == received
+        assert same
         assert len(node.told("ended", peer="alice")) == 2
         assert not node.told("ended", peer="bob")
         assert node.server.live.count("bob") == 1

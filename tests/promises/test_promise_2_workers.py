@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import random
 import ssl
 import threading
 import time
@@ -15,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.dropin import DEADLINE_S
-from tests.support.engine import Caller, Halting, hear_line, how_it_ends, identity
+from tests.support.engine import Caller, Halting, carry, hear_line, how_it_ends, identity
 from tests.support.workers import Home, Serving, ping, serving, with_patch
 
 PROMPT_S = 1.0
@@ -31,25 +29,6 @@ notify.RustNotify = broken
 def home(tmp_path: Path) -> Home:
     """A node's home; nobody is pinned."""
     return Home(tmp_path)
-
-
-def transfer(tls: ssl.SSLSocket, begun: threading.Event, over: threading.Event) -> bool:
-    """Send much and have it back, until others were removed and at least SIZE bytes went; whether it is the same."""
-    chance = random.Random(2)  # noqa: S311 - the same every time
-    said, heard, went = hashlib.sha256(), hashlib.sha256(), 0
-    while went < SIZE or not over.is_set():
-        data = chance.randbytes(100_000)
-        said.update(data)
-        tls.sendall(data)
-        came = 0
-        while came < len(data):
-            piece = tls.recv(65536)
-            assert piece, "the other peer's connection ended as well"
-            heard.update(piece)
-            came += len(piece)
-        went += came
-        begun.set()
-    return said.digest() == heard.digest()
 
 
 def ends_of(connections: dict[int, ssl.SSLSocket], act: object) -> float:
@@ -85,7 +64,7 @@ def test_removal_ends_connections_in_every_worker_and_others_keep_every_byte(hom
         removed, kept = in_both(node, alice), in_both(node, bob)
 
         def go_on(tls: ssl.SSLSocket, started: threading.Event) -> None:
-            same.append(transfer(tls, started, over))
+            same.append(carry(tls, over, started, SIZE))
 
         threads = [threading.Thread(target=go_on, args=given) for given in zip(kept.values(), begun, strict=True)]
         for thread, started in zip(threads, begun, strict=True):

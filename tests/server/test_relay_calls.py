@@ -159,3 +159,20 @@ async def test_handshakes_do_not_interrupt_the_loop(yard: Yard) -> None:
             assert porter.native_id is not None
             assert os.sched_getscheduler(porter.native_id) == os.SCHED_BATCH
         assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
+@on_loops("uvloop")
+async def test_porter_that_fails_goes_on(yard: Yard, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever it was: a door without its porter would be shut. And it is said a few times, not each time."""
+    caller = Caller(yard.pin("alice"))
+
+    def fail() -> None:
+        raise RuntimeError("no")
+
+    async with running(yard) as node:
+        for porter in node.server._porch._porters:
+            for _ in range(8):
+                porter.call(fail)
+        assert await asyncio.to_thread(caller.hear, node.port) == "hello alice"
+        count = len(node.server._porch._porters)
+    assert 1 <= len([record for record in caplog.records if "a porter failed" in record.message]) <= 4 * count

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import random
 import re
 import signal
 import socket
@@ -18,7 +16,7 @@ import pytest
 
 from tests.cli.running import process
 from tests.support.dropin import DEADLINE_S
-from tests.support.engine import Caller, Halting, hear_line, how_it_ends
+from tests.support.engine import Caller, Halting, carry, hear_line, how_it_ends
 from tests.support.workers import TRIES, Home, is_alive, ping, serving, with_patch
 
 
@@ -55,31 +53,13 @@ def test_one_worker_is_no_process_of_its_own(home: Home) -> None:
         assert not Path(f"/proc/{node.process.pid}/task/{node.process.pid}/children").read_text()
 
 
-def transfer(tls: ssl.SSLSocket, over: threading.Event, at_least: int = 4_000_000) -> bool:
-    """Send much and have it back, until it is over and at least so much went; whether it is the same."""
-    chance = random.Random(3)  # noqa: S311 - the same every time
-    said, heard, went = hashlib.sha256(), hashlib.sha256(), 0
-    while went < at_least or not over.is_set():
-        data = chance.randbytes(100_000)
-        said.update(data)
-        tls.sendall(data)
-        came = 0
-        while came < len(data):
-            piece = tls.recv(65536)
-            assert piece, "the connection ended"
-            heard.update(piece)
-            came += len(piece)
-        went += came
-    return said.digest() == heard.digest()
-
-
 def test_killed_worker_costs_nobody_else_a_byte_and_the_door_is_served_all_the_time(home: Home) -> None:
     """The second kill makes a pause of half a second, in which another worker stands in for it."""
     caller = Caller(home.pin("alice"))
     over, served, same = threading.Event(), [0], []
     with serving(home, limits="max_connections = 100") as node:
         lost, kept = node.in_worker(1, caller), node.in_worker(2, caller)
-        transferring = threading.Thread(target=lambda: same.append(transfer(kept, over)))
+        transferring = threading.Thread(target=lambda: same.append(carry(kept, over, at_least=4_000_000)))
 
         def knock() -> None:
             while not over.is_set():

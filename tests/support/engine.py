@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import hashlib
 import inspect
 import os
+import random
 import socket
 import ssl
 import struct
@@ -275,6 +277,28 @@ class Caller:
             return "cut", None, False
         except ssl.SSLError as error:
             return error.reason or str(error), None, False
+
+
+def carry(
+    tls: ssl.SSLSocket, over: threading.Event, begun: threading.Event | None = None, at_least: int = 12_000_000
+) -> bool:
+    """Send much and have it back, until it is over and at least so many bytes went; whether it is the same."""
+    chance = random.Random(2)  # noqa: S311 - the same every time
+    said, heard, went = hashlib.sha256(), hashlib.sha256(), 0
+    while went < at_least or not over.is_set():
+        data = chance.randbytes(100_000)
+        said.update(data)
+        tls.sendall(data)
+        came = 0
+        while came < len(data):
+            piece = tls.recv(65536)
+            assert piece, "this connection ended as well"
+            heard.update(piece)
+            came += len(piece)
+        went += came
+        if begun is not None:
+            begun.set()
+    return said.digest() == heard.digest()
 
 
 def hear_line(tls: ssl.SSLSocket) -> str:

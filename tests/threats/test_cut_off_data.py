@@ -11,6 +11,7 @@ import threading
 import pytest
 
 from peerauth.address import Address
+from peerauth.server import relay
 from tests.support.engine import Caller, Halting, Yard, how_it_ends, on_loops, running
 from tests.support.targets import echo, everything, target, unused_port
 
@@ -185,3 +186,26 @@ async def test_every_size_comes_back_whole(yard: Yard, size: int) -> None:
     with target(echo) as where:
         async with running(yard, target=where) as node:
             assert await asyncio.to_thread(talk, node.port) == data
+
+
+@on_loops()
+@pytest.mark.parametrize("error", [UnicodeError("label too long"), RuntimeError("something else")], ids=["name", "other"])
+async def test_whatever_keeps_a_relay_from_its_target_ends_the_connection(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Nobody is left waiting for ever, and a name that cannot be one is reported like a target that is down."""
+    caller = Caller(yard.pin("alice"))
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+
+    async def fail(*_: object) -> socket.socket:
+        raise error
+
+    monkeypatch.setattr(relay, "reach", fail)
+    monkeypatch.setattr(relay, "connected_at_once", lambda _: None)
+    async with running(yard, target=Address("db.example", 1)) as node:
+        tls = await asyncio.to_thread(caller.open, node.port)
+        assert await asyncio.to_thread(how_it_ends, tls) == "cut"
+        assert len(node.server.live) == 0
+        if isinstance(error, UnicodeError):
+            assert "label too long" in (await node.hears("target-down")).message
+        tls.close()
