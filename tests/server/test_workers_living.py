@@ -90,8 +90,7 @@ def test_killed_worker_costs_nobody_else_a_byte_and_the_door_is_served_all_the_t
             transferring.join(DEADLINE_S)
         assert same == [True]
         node.in_worker(1, caller).close()
-        node.send(signal.SIGUSR1)
-        node.until(lambda: bool(node.told("status")) and node.told("status")[-1]["connections"] <= 2)
+        node.counts(lambda status: status["connections"] <= 2)
         lost.close()
         kept.close()
 
