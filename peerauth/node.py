@@ -122,6 +122,7 @@ class Node:
             on_event or (lambda _: None),
             limits=self.config.limits,
             min_tls=self.config.min_tls,
+            config=self.config,
         )
         try:
             address = Address(host, port, path)

@@ -57,7 +57,7 @@ def serve(
 
     from peerauth.server.worker import Job
 
-    job = Job(identity, directory, services, config.limits, config.min_tls, run)
+    job = Job(identity, directory, services, config, run)
     reports = Reports(ui, config, directory)
     number = config.limits.workers if workers is None else workers
     if number > 1:
@@ -103,9 +103,7 @@ def _with_workers(job: Job, number: int, reports: Reports) -> None:
 
 async def _alone(job: Job, reports: Reports) -> None:
     """Serve in this process: SIGTERM lets connections finish for a while, SIGINT or a second signal does not."""
-    from peerauth.server.server import Server
-
-    server = Server(job.identity, job.peers, reports.event, limits=job.limits, min_tls=job.min_tls)
+    server = job.server(reports.event)
     told = _listen_to_signals(server, reports)
     try:
         for service in job.services:

@@ -19,6 +19,7 @@ from peerauth.tls.context import Context, MinimumVersion, client_context
 from peerauth.tls.outgoing import ClientSession
 from peerauth.tls.session import Judge, NotAdmitted, Wait
 from peerauth.tls.transport import TlsTransport
+from peerauth.tls.waiting import ready
 from peerauth.trust.decision import Admitted, Code, Refused, decide
 from peerauth.trust.explain import refused_server
 from peerauth.trust.fingerprint import Fingerprint
@@ -65,7 +66,7 @@ class Dialer:
                 try:
                     session = ClientSession(self.context, sock, self._judge(target), server_name=target.address.server_name)
                     while (wait := session.handshake()) is not Wait.NOTHING:
-                        await _ready(loop, sock, wait)
+                        await ready(loop, sock, wait)
                     admitted = session.confirm()
                 except BaseException:
                     sock.close()
@@ -175,21 +176,6 @@ def unreachable(error: OSError | UnicodeError, where: Address) -> ConnectFailed:
         return ConnectFailed("closed", f"{where} ended the connection before trust was settled")
     reason = os.strerror(error.errno) if error.errno else str(error)
     return ConnectFailed("unreachable", f"{where} cannot be reached: {reason}")
-
-
-async def _ready(loop: asyncio.AbstractEventLoop, sock: socket.socket, wait: Wait) -> None:
-    ready: asyncio.Future[None] = loop.create_future()
-    add, remove = (loop.add_reader, loop.remove_reader) if wait is Wait.READABLE else (loop.add_writer, loop.remove_writer)
-
-    def now_ready() -> None:
-        if not ready.done():
-            ready.set_result(None)
-
-    add(sock.fileno(), now_ready)
-    try:
-        await ready
-    finally:
-        remove(sock.fileno())
 
 
 def admitted_peer(connection: BlockingTls) -> Admitted:

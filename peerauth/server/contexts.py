@@ -1,4 +1,4 @@
-"""The contexts that a server's connections begin with, one for each protocol that ALPN may choose.
+"""The contexts that a server's connections begin with, one for each protocol that ALPN may choose beside peerauth/1.
 
 They last as long as the server: processes that were forked after they were made have the same ticket keys, so a ticket of
 one is good for all. What ends tickets is an epoch, a number that grows when the peer set admits less than before, in
@@ -11,7 +11,7 @@ import socket
 import threading
 
 from peerauth.server.tally import Tally
-from peerauth.tls.context import Context, MinimumVersion, begin_epoch, server_context
+from peerauth.tls.context import CONTROL, Context, MinimumVersion, begin_epoch, server_context
 from peerauth.tls.session import Judge, Session
 from peerauth.trust.identity import Identity
 
@@ -41,6 +41,6 @@ class Contexts:
             self._begun = epoch
         context = self._by_alpn.get(alpn)
         if context is None:
-            context = self._by_alpn[alpn] = server_context(self._identity, min_tls=self._min_tls, alpn=alpn)
+            context = self._by_alpn[alpn] = server_context(self._identity, min_tls=self._min_tls, alpn=(CONTROL, *alpn))
             begin_epoch(context, epoch)
         return context

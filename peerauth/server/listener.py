@@ -12,6 +12,7 @@ from peerauth.errors import PeerAuthError
 from peerauth.net.sockets import close_listener
 from peerauth.server.arrivals import Arrival, TurnedAway
 from peerauth.server.audit import Audit, Event, handler_failed
+from peerauth.server.desk import Desk
 from peerauth.server.guest import Guest, Serve, Served
 from peerauth.server.live import Connection, LiveConnections
 from peerauth.server.porch import Porch, Tell
@@ -34,6 +35,7 @@ class Shared:
     live: LiveConnections
     porch: Porch
     audit: Audit
+    desk: Desk
     limits: Limits
     buffer: Scratch
     close: Callable[[socket.socket], None] = close_listener
@@ -80,7 +82,10 @@ class Listener:
         session = arrival.session
         if error is None and session is not None:
             try:
-                self._admitted(arrival, session, session.confirm())
+                if session.hears_anyone:
+                    self._shared.desk.receive(arrival, session)
+                else:
+                    self._admitted(arrival, session, session.confirm())
             except NotAdmitted as refused:
                 error = refused
         if error is None:

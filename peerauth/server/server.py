@@ -14,8 +14,10 @@ from datetime import UTC, datetime
 from peerauth.address import Address
 from peerauth.errors import printable
 from peerauth.net.sockets import allow_many_files, bound_address, close_listener, open_listeners
+from peerauth.server.answers import HANDLERS
 from peerauth.server.audit import Audit, Event, handler_failed
 from peerauth.server.contexts import Contexts
+from peerauth.server.desk import Desk, Office
 from peerauth.server.guest import Serve, Served, by_protocol
 from peerauth.server.hello import hello_handler
 from peerauth.server.listener import Listener, Shared, tell_loop
@@ -23,8 +25,9 @@ from peerauth.server.live import Connection, LiveConnections
 from peerauth.server.porch import Porch
 from peerauth.server.relay import relay_to
 from peerauth.server.tally import Share, Tally
-from peerauth.store.config import Limits, Service
+from peerauth.store.config import Config, Limits, Service
 from peerauth.store.peerdir import PeerDirectory
+from peerauth.store.state import State
 from peerauth.store.watch import Change, watch
 from peerauth.tls.context import HTTP_1_1, MinimumVersion
 from peerauth.tls.linger import close_all as close_lingering
@@ -58,6 +61,7 @@ class Server:
         limits: Limits | None = None,
         min_tls: MinimumVersion = "1.3",
         inherited: Inherited | None = None,
+        config: Config | None = None,
     ) -> None:
         allow_many_files()
         self.peers = peers
@@ -66,6 +70,7 @@ class Server:
         self.live = LiveConnections(share)
         self._audit = inherited.audit if inherited else Audit(sink, time.monotonic)
         self._contexts = inherited.contexts if inherited else Contexts(identity, min_tls, share.tally)
+        self._desk = Desk(_office(identity, peers, self._audit, config), HANDLERS, time.monotonic)
         self._known = peers.current  # by whom connections were last decided about
         self._listeners: list[Listener] = []
         self._porch = Porch(
@@ -80,6 +85,7 @@ class Server:
             self.live,
             self._porch,
             self._audit,
+            self._desk,
             self.limits,
             Scratch(),
             socket.socket.close if inherited else close_listener,
@@ -114,6 +120,7 @@ class Server:
 
     def _open(self, sockets: list[socket.socket], serve: Serve, policy: Policy, alpn: tuple[bytes, ...]) -> list[Address]:
         begin = functools.partial(self._contexts.begin, alpn)
+        self._desk.office.policies.append(policy)
         listener = Listener(self._shared, sockets, policy, begin, serve)
         self._listeners.append(listener)
         listener.start()
@@ -166,6 +173,7 @@ class Server:
         self.live.share.begin_epoch()
         self.live.review(names, peers, datetime.now(UTC), self._ended)
         self._porch.review()
+        self._desk.review()
         self._known = peers
 
     def _on_change(self, change: Change) -> None:
@@ -228,6 +236,7 @@ class Server:
             await asyncio.wait_for(self.live.none_left(), self.limits.drain if drain is None else drain)
         for served in self.live.everyone():
             served.abort()
+        await self._desk.close()
         tasks = [self._following, self._ticking]
         for task in tasks:
             task.cancel()
@@ -237,6 +246,12 @@ class Server:
         close_lingering()
 
 
+def _office(identity: Identity, peers: PeerDirectory, audit: Audit, config: Config | None) -> Office:
+    if config is None:
+        return Office(identity, peers, audit)
+    return Office(identity, peers, audit, config.name, State(config.path.parent))
+
+
 def alpn_of(service: Service) -> tuple[bytes, ...]:
-    """What is spoken inside TLS at this service, as ALPN names it; nothing for a relay."""
+    """What is spoken inside TLS at this service besides peerauth/1, as ALPN names it; nothing for a relay."""
     return HTTP_1_1 if service.target is None else ()

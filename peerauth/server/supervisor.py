@@ -64,7 +64,7 @@ class Supervisor:
     def __init__(self, job: Job, workers: int, voice: Voice) -> None:
         self._job = job
         self._voice = voice
-        self._tally = Tally(workers, job.limits.max_connections)
+        self._tally = Tally(workers, job.config.limits.max_connections)
         self._workers = [_Worker(number) for number in range(workers)]
         self._speaker = Speaker(voice)
         self._announced = False
@@ -74,7 +74,7 @@ class Supervisor:
     def run(self) -> None:
         """Serve until told to stop. Raises PeerAuthError: `cannot-listen`, or `worker-failed` when they cannot start."""
         doors: list[list[list[socket.socket]]] = []
-        contexts = Contexts(self._job.identity, self._job.min_tls, self._tally)
+        contexts = Contexts(self._job.identity, self._job.config.min_tls, self._tally)
         self._estate = Estate((), contexts, self._tally)
         try:
             for service in self._job.services:
@@ -286,7 +286,7 @@ class Supervisor:
             if how == DRAIN and (count := self._tally.connections):
                 self._speaker.later(lambda: self._voice.stopping(count))
         self._stopping = how
-        self._deadline = time.monotonic() + _GRACE + (self._job.limits.drain if how == DRAIN else 0)
+        self._deadline = time.monotonic() + _GRACE + (self._job.config.limits.drain if how == DRAIN else 0)
         for worker in self._workers:
             worker.tell(how)
 

@@ -15,13 +15,13 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
+from peerauth.server.audit import Event
 from peerauth.server.channel import LogHandler, Outbox, Reporter
 from peerauth.server.contexts import Contexts
 from peerauth.server.server import Inherited, Server
 from peerauth.server.tally import Tally
-from peerauth.store.config import Limits, Service
+from peerauth.store.config import Config, Service
 from peerauth.store.peerdir import PeerDirectory
-from peerauth.tls.context import MinimumVersion
 from peerauth.trust.identity import Identity
 
 LOOK, DRAIN, NOW, STAND_IN, STEP_BACK = "look", "drain", "now", "stand-in", "step-back"
@@ -35,9 +35,21 @@ class Job:
     identity: Identity
     peers: PeerDirectory
     services: tuple[Service, ...]
-    limits: Limits
-    min_tls: MinimumVersion
+    config: Config
     run: Callable[[Coroutine[Any, Any, None]], None]
+
+    def server(self, sink: Callable[[Event], None], inherited: Inherited | None = None) -> Server:
+        """A server for this process, which has no services yet."""
+        config = self.config
+        return Server(
+            self.identity,
+            self.peers,
+            sink,
+            limits=config.limits,
+            min_tls=config.min_tls,
+            inherited=inherited,
+            config=config,
+        )
 
 
 @dataclass(frozen=True)
@@ -97,7 +109,7 @@ class _Worker:
     def _open(self, outbox: Outbox) -> Server:
         job, estate = self._job, self._estate
         inherited = Inherited(Reporter(outbox.post, time.monotonic), estate.contexts, estate.tally.share(self._number))
-        server = Server(job.identity, job.peers, lambda _: None, limits=job.limits, min_tls=job.min_tls, inherited=inherited)
+        server = job.server(lambda _: None, inherited)
         for service, sockets in zip(job.services, estate.at(self._number), strict=True):
             server.add_service(service, sockets)
         return server

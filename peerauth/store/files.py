@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -126,6 +127,37 @@ def make_directory(path: Path, mode: int = 0o755) -> None:
         raise BadInput("not-a-directory", f"{shown(path)} is there, and is not a directory")
     with _reported(path):
         path.mkdir(mode=mode, parents=True, exist_ok=True)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Have the lock that is this file, which is made where it is missing; wait for whoever has it, thread or process."""
+    with _reported(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            _lock(descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
+    try:
+        yield
+    finally:
+        os.close(descriptor)  # which lets go of it
+
+
+def _lock(descriptor: int) -> None:
+    if sys.platform == "win32":
+        import msvcrt  # noqa: PLC0415 - Windows alone has it
+
+        while True:
+            try:
+                msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)  # tries for ten seconds
+            except OSError:
+                continue
+            return
+    import fcntl  # noqa: PLC0415 - Windows has none
+
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 @contextlib.contextmanager

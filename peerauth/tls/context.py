@@ -2,12 +2,13 @@
 
 Nothing is loaded into a certificate store and no list of CA names is sent: who is trusted is decided on the exact leaf by
 the session that the verify callback finds on the connection. Without a session there, or with one that cannot decide, the
-answer is no.
+answer is no. There is one exception: where ALPN has chosen `peerauth/1`, and the session is meant to hear anyone, whoever
+proves to hold a key is heard, by code that knows it for a stranger; nothing else is done for it.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from cryptography import x509
 from cryptography.hazmat.bindings.openssl.binding import Binding
@@ -19,6 +20,8 @@ from peerauth.trust.identity import Identity
 Context = SSL.Context  # for those who carry one without knowing what it is
 MinimumVersion = Literal["1.2", "1.3"]
 HTTP_1_1 = (b"http/1.1",)
+CONTROL = b"peerauth/1"  # under it alone may a stranger's handshake be completed: docs/protocol.md
+_FAMILY = b"peerauth/"
 
 _TICKET_SECONDS = 7200
 # What our sessions are for, SSL_CTX_set_session_id_context(3); the number of an epoch comes behind it.
@@ -32,7 +35,7 @@ _SPEAKING_ERROR = {Code.EXPIRED: 10, Code.NOT_YET_VALID: 9, Code.WEAK_KEY: 66}
 
 
 def server_context(identity: Identity, *, min_tls: MinimumVersion = "1.3", alpn: tuple[bytes, ...] = ()) -> SSL.Context:
-    """A context for accepting connections that must present a certificate. `alpn`: what is spoken here, if anything."""
+    """A context for accepting connections that must present a certificate. `alpn`: what is spoken here, the best first."""
     context = _context(SSL.TLS_SERVER_METHOD, min_tls)
     _present(context, identity)
     context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _verify)
@@ -40,10 +43,22 @@ def server_context(identity: Identity, *, min_tls: MinimumVersion = "1.3", alpn:
     context.set_session_id(_SESSIONS)
     context.set_timeout(_TICKET_SECONDS)
     if alpn:
-        context.set_alpn_select_callback(
-            lambda _, offered: next((protocol for protocol in alpn if protocol in offered), SSL.NO_OVERLAPPING_PROTOCOLS)
-        )
+        context.set_alpn_select_callback(lambda connection, offered: _select(connection, alpn, offered))
     return context
+
+
+def _select(connection: SSL.Connection, alpn: tuple[bytes, ...], offered: list[bytes]) -> Any:  # noqa: ANN401 - or none
+    """What is to be spoken; nothing where the client asks for something else, which most servers do not mind.
+
+    It must not raise: pyOpenSSL gives the exception to whichever connection of the context comes next.
+    """
+    chosen = next((protocol for protocol in alpn if protocol in offered), None)
+    if chosen is not None:
+        return chosen
+    session = connection.get_app_data()
+    if session is not None and any(protocol.startswith(_FAMILY) for protocol in offered):
+        session.other_version = True
+    return SSL.NO_OVERLAPPING_PROTOCOLS
 
 
 def begin_epoch(context: SSL.Context, number: int) -> bool:
@@ -104,7 +119,7 @@ def _verify(connection: SSL.Connection, certificate: crypto.X509, error: int, de
     if session is None:
         return False
     decision = session.judge(crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate))
-    if isinstance(decision, Admitted):
+    if isinstance(decision, Admitted) or session.hears_anyone:
         return True
     speaking = _SPEAKING_ERROR.get(decision.code) if isinstance(decision, Refused) else None
     # A refusal by date is spoken when OpenSSL comes to the dates; `ok` marks its last question, where no is no.

@@ -22,8 +22,17 @@ class ClientSession(Session):
 
     __slots__ = ("_deaf", "_goodbye", "_holds_input", "_sock", "_unsent")
 
-    def __init__(self, context: SSL.Context, sock: socket.socket, judge: Judge, *, server_name: str | None = None) -> None:
+    def __init__(
+        self,
+        context: SSL.Context,
+        sock: socket.socket,
+        judge: Judge,
+        *,
+        server_name: str | None = None,
+        hear_anyone: bool = False,
+    ) -> None:
         self._begin(SSL.Connection(context, None), judge)
+        self._anyone = hear_anyone
         self._sock = sock
         self._unsent = bytearray()
         self._holds_input = False

@@ -1,7 +1,8 @@
 """One TLS connection on a non-blocking socket: handshake, decision, read, write, close.
 
 The rules:
-1. Nothing is read or written before `decision` is Admitted.
+1. Nothing is read or written before `decision` is Admitted. The exception: `greet` hands over whoever it is, and works only
+   where ALPN has chosen peerauth/1.
 2. The decision is made on the leaf's exact bytes in the handshake's verify callback, and made again when the handshake is
    done, because a resumed session skips the callback.
 3. The reason of a refusal is kept here: OpenSSL does not tell.
@@ -17,12 +18,15 @@ from enum import Enum
 
 from OpenSSL import SSL, crypto
 
-from peerauth.errors import PeerAuthError
+from peerauth.errors import ConnectFailed, PeerAuthError
 from peerauth.tls import scratch
 from peerauth.tls.alerts import Truncated, error_reason, from_openssl
+from peerauth.tls.context import CONTROL
 from peerauth.trust.decision import Admitted, Code, Decision, Refused
 
 RECORD = 16384  # the most that one TLS record carries, RFC 8446 section 5.1
+
+_NOT_HERE = Refused(Code.UNKNOWN, None, None, "strangers are heard under peerauth/1 only")
 
 Bytes = bytes | bytearray | memoryview
 Judge = Callable[[bytes | None], Decision]
@@ -54,10 +58,11 @@ class NotAdmitted(Exception):
 class Session:
     """One TLS connection as a server has it. `judge` says who a certificate is; it must not raise."""
 
-    __slots__ = ("_connection", "_fate", "_judge", "_ssl", "certificate", "decision", "heard")
+    __slots__ = ("_anyone", "_connection", "_fate", "_judge", "_ssl", "certificate", "decision", "heard", "other_version")
 
     def __init__(self, context: SSL.Context, sock: socket.socket, judge: Judge) -> None:
         self._begin(SSL.Connection(context, sock), judge)
+        self._anyone = True
         self._connection.set_accept_state()
 
     def _begin(self, connection: SSL.Connection, judge: Judge) -> None:
@@ -65,10 +70,12 @@ class Session:
         self._ssl = scratch.handle_of(connection)
         self._connection.set_app_data(self)
         self._judge: Judge | None = judge
+        self._anyone = False
         self._fate: Exception | None = None  # how reading ended
         self.decision: Decision | None = None
         self.certificate: bytes | None = None
         self.heard = False  # whether the other side has said anything
+        self.other_version = False  # whether it asked for a version of peerauth/ that is not spoken here
 
     def judge(self, der: bytes | None) -> Decision:
         """Decide about this leaf and remember both; asked by the verify callback."""
@@ -94,20 +101,47 @@ class Session:
             return Wait.WRITABLE
         except SSL.Error as error:
             raise self._failure(error) from error
+        if self.other_version:
+            text = "it speaks another version of peerauth's protocol than this one (peerauth/1)"
+            raise ConnectFailed("other-version", text, "the older of the two is to be upgraded")
         return Wait.NOTHING
 
     def confirm(self) -> Admitted:
         """Decide again now that the handshake is done. Raises NotAdmitted."""
+        decision = self._settle()
+        if isinstance(decision, Refused):
+            raise NotAdmitted(decision)
+        self.certificate = _shared(self.certificate)
+        return decision
+
+    def greet(self) -> bytes:
+        """The leaf of whoever has come to speak peerauth/1, as DER; its key was proven, and nothing else is known.
+
+        In place of `confirm`. Raises NotAdmitted where another protocol is spoken, or none.
+        """
+        decision = self._settle()
+        if not self.hears_anyone or self.certificate is None:
+            raise NotAdmitted(decision if isinstance(decision, Refused) else _NOT_HERE)
+        return self.certificate
+
+    @property
+    def hears_anyone(self) -> bool:
+        """Whether this is peerauth/1 over TLS 1.3, at a session that was made to hear strangers."""
+        return self._anyone and self.alpn == CONTROL and self.version == "TLSv1.3"
+
+    def channel_binding(self) -> bytes:
+        """32 bytes that both sides of this connection, and nobody else, have (tls-exporter, RFC 9266 section 2)."""
+        return self._connection.export_keying_material(b"EXPORTER-Channel-Binding", 32, b"")
+
+    def _settle(self) -> Decision:
         if self.certificate is None:  # resumed: the callback was not asked
             leaf = self._connection.get_peer_certificate()
             self.certificate = None if leaf is None else crypto.dump_certificate(crypto.FILETYPE_ASN1, leaf)
         decision = self.judge(self.certificate)
-        if isinstance(decision, Refused):
-            raise NotAdmitted(decision)
-        # Nobody asks any more; the two would keep each other alive, and many connections of a peer as many certificates.
-        self._connection.set_app_data(None)
-        self._judge = None
-        self.certificate = _shared(self.certificate)
+        if isinstance(decision, Admitted) or self.hears_anyone:
+            # Nobody asks any more; the two would keep each other alive, and many connections of a peer as many certificates.
+            self._connection.set_app_data(None)
+            self._judge = None
         return decision
 
     def read(self, size: int = RECORD) -> bytes | Wait:

@@ -14,7 +14,7 @@ import pytest
 
 from peerauth.server.supervisor import Supervisor
 from peerauth.server.worker import Job
-from peerauth.store.config import Limits
+from peerauth.store.config import parse_config
 from peerauth.store.peerdir import PeerDirectory
 from tests.support.dropin import DEADLINE_S
 from tests.support.engine import Caller, Yard, hear_line, how_it_ends, identity
@@ -156,7 +156,8 @@ def test_successor_begins_with_the_list_as_it_is_and_without_old_tickets(tmp_pat
     yard.pin("alice")
     peers = PeerDirectory(yard.path)
     peers.refresh()
-    job = Job(identity("node"), peers, (), Limits(), "1.3", lambda _: None)
+    config = parse_config(b"[node]\nname = 'node'", tmp_path)
+    job = Job(identity("node"), peers, (), config, lambda _: None)
     supervisor = Supervisor(job, 2, None)  # type: ignore[arg-type]  # it says nothing here
     supervisor._announced = True
     began: list[tuple[set[str], int]] = []

@@ -1,0 +1,153 @@
+"""Where peerauth/1 is spoken: whoever comes may ask, known or not; each request has its handler, and a bounded time.
+
+Strangers get as far as here, and no further: bounded in number, by source, in time and in bytes. A handler is given a visit,
+asks it again who that is at the moment of doing something, and answers with a message or raises.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from peerauth.control.line import Line
+from peerauth.control.messages import No
+from peerauth.control.wire import Message
+from peerauth.errors import PeerAuthError, printable
+from peerauth.rate import Bucket
+from peerauth.server.arrivals import Arrival
+from peerauth.server.audit import Audit, Event
+from peerauth.store.peerdir import PeerDirectory
+from peerauth.store.state import State
+from peerauth.tls.session import Session
+from peerauth.trust.decision import Address, Admitted, Decision, decide
+from peerauth.trust.fingerprint import Fingerprint
+from peerauth.trust.identity import Identity
+from peerauth.trust.policy import Policy
+
+SECONDS = 10.0  # for a whole visit
+MOST_VISITS = 256
+MOST_OF_A_SOURCE = 16
+LONGEST_OF_A_STRANGER = 16 << 10  # bytes of a message
+SERVICE = "peerauth/1"  # what events say it was about
+
+
+@dataclass
+class Office:
+    """What the handlers know of the node and may use. Without a home there is no `state`, and nobody is enrolled."""
+
+    identity: Identity
+    peers: PeerDirectory
+    audit: Audit
+    name: str | None = None
+    state: State | None = None
+    policies: list[Policy] = field(default_factory=list)  # of every service
+
+
+@dataclass(eq=False)
+class Visit:
+    """One conversation with whoever has come. The key of `certificate` (DER) was proven, and that is all."""
+
+    office: Office
+    line: Line
+    certificate: bytes
+    remote: Address | None
+    shown: str
+
+    def decide(self) -> Decision:
+        """Who this is, by the list as it is now."""
+        return decide(self.certificate, self.office.peers.current, remote=self.remote, now=datetime.now(UTC))
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Of the certificate that was presented."""
+        return Fingerprint.of(self.certificate)
+
+    @property
+    def channel(self) -> bytes:
+        """What this connection alone has on both sides (RFC 9266): 32 bytes."""
+        return self.line.session.channel_binding()
+
+
+Handler = Callable[[Visit, Any], Awaitable[Message]]
+
+
+class Desk:
+    """The conversations of one server, in the running loop. `handlers`: by the type of the request."""
+
+    def __init__(self, office: Office, handlers: dict[type[Message], Handler], now: Callable[[], float]) -> None:
+        self.office = office
+        self._handlers = handlers
+        self._visits: dict[asyncio.Task[None], tuple[Visit, Decision]] = {}
+        self._by_source: Counter[str] = Counter()
+        self._failures = Bucket(20, 1.0, now)
+
+    def __len__(self) -> int:
+        return len(self._visits)
+
+    def receive(self, arrival: Arrival, session: Session) -> None:
+        """Take over a connection whose handshake is done. Raises NotAdmitted."""
+        certificate = session.greet()
+        if len(self._visits) >= MOST_VISITS or self._by_source[arrival.source] >= MOST_OF_A_SOURCE:
+            arrival.sock.close()
+            return
+        line = Line(arrival.sock, session)
+        visit = Visit(self.office, line, certificate, arrival.remote, arrival.shown)
+        decision = visit.decide()
+        if not isinstance(decision, Admitted):
+            line.limit = LONGEST_OF_A_STRANGER
+        task = asyncio.create_task(self._converse(visit))
+        self._visits[task] = visit, decision
+        self._by_source[arrival.source] += 1
+        task.add_done_callback(lambda task: self._over(task, arrival.source))
+
+    def review(self) -> None:
+        """The list admits less than before: end what was begun with a peer who is none any more."""
+        for task, (visit, before) in list(self._visits.items()):
+            if isinstance(before, Admitted) and not isinstance(visit.decide(), Admitted):
+                visit.line.abort()
+                task.cancel()
+
+    async def close(self) -> None:
+        """End every conversation."""
+        tasks = list(self._visits)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _over(self, task: asyncio.Task[None], source: str) -> None:
+        self._visits.pop(task, None)
+        self._by_source[source] -= 1
+        if not self._by_source[source]:
+            del self._by_source[source]
+
+    async def _converse(self, visit: Visit) -> None:
+        line = visit.line
+        try:
+            async with asyncio.timeout(SECONDS):
+                request = await line.receive(*self._handlers)
+                await line.send(await self._answer(visit, request))
+        except (OSError, PeerAuthError):  # it has left, or does not keep to the protocol; TimeoutError is an OSError
+            line.abort()
+        except asyncio.CancelledError:
+            line.abort()
+            raise
+        else:
+            line.close()
+
+    async def _answer(self, visit: Visit, request: Message) -> Message:
+        try:
+            return await self._handlers[type(request)](visit, request)
+        except PeerAuthError as error:
+            return No(error.code, error.message)
+        except OSError:
+            raise
+        except Exception as error:  # noqa: BLE001 - of a handler: nobody else's trouble, and not the visitor's business
+            if self._failures.take():
+                text = f"'{request.type}' from {visit.shown} failed: {type(error).__name__}: {printable(str(error))}"
+                self.office.audit.report(Event("problem", text, service=SERVICE, address=visit.shown, code="handler-failed"))
+                asyncio.get_running_loop().call_exception_handler({"message": text, "exception": error})
+            return No("failed", "something went wrong here, and is in the log")

@@ -1,0 +1,71 @@
+"""What the program notes for itself: whole, shared by processes, and nothing that anybody depends on."""
+
+import json
+import multiprocessing
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from peerauth.store.state import State
+
+
+def count_up(home: Path, times: int) -> None:
+    for _ in range(times):
+        with State(home).changing("count") as noted:
+            noted["n"] = noted.get("n", 0) + 1
+
+
+def test_what_is_not_there_is_empty_and_what_was_noted_is_there(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    assert state.read("things") == {}
+    with state.changing("things") as noted:
+        noted["a"] = [1]
+    assert State(tmp_path).read("things") == {"a": [1]}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff", b"[" * 100_000, b"null"])
+def test_a_broken_file_is_as_good_as_none(tmp_path: Path, content: bytes) -> None:
+    state = State(tmp_path)
+    with state.changing("things") as noted:
+        noted["a"] = 1
+    state.path("things").write_bytes(content)
+    assert state.read("things") == {}
+    with state.changing("things") as noted:
+        noted["b"] = 2
+    assert state.read("things") == {"b": 2}
+
+
+def test_a_change_that_fails_leaves_what_was(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    with state.changing("things") as noted:
+        noted["a"] = 1
+
+    def fail() -> None:
+        with state.changing("things") as noted:
+            noted["a"] = 2
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert state.read("things") == {"a": 1}
+
+
+def test_nobody_else_can_read_it(tmp_path: Path) -> None:
+    with State(tmp_path).changing("things") as noted:
+        noted["a"] = 1
+    assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "state" / "things.json").stat().st_mode) == 0o600
+
+
+def test_no_change_of_threads_or_processes_is_lost(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: count_up(tmp_path, 10), range(4)))
+    spawning = multiprocessing.get_context("spawn")
+    processes = [spawning.Process(target=count_up, args=(tmp_path, 20)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(30)
+    assert json.loads((tmp_path / "state" / "count.json").read_text()) == {"n": 100}
