@@ -16,16 +16,19 @@ from typing import Any
 from peerauth.control.line import Line
 from peerauth.control.messages import No
 from peerauth.control.wire import Message
-from peerauth.errors import PeerAuthError, printable
+from peerauth.errors import BadInput, PeerAuthError, printable
 from peerauth.rate import Bucket
 from peerauth.server.arrivals import Arrival
 from peerauth.server.audit import Audit, Event
+from peerauth.store.config import Config, reserved_names
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.store.state import State
 from peerauth.tls.session import Session
+from peerauth.trust.certificate import Certificate
 from peerauth.trust.decision import Address, Admitted, Decision, decide
 from peerauth.trust.fingerprint import Fingerprint
 from peerauth.trust.identity import Identity
+from peerauth.trust.peers import PeerSettings
 from peerauth.trust.policy import Policy
 
 SECONDS = 10.0  # for a whole visit
@@ -37,14 +40,33 @@ SERVICE = "peerauth/1"  # what events say it was about
 
 @dataclass
 class Office:
-    """What the handlers know of the node and may use. Without a home there is no `state`, and nobody is enrolled."""
+    """What the handlers know of the node and may use. Without `config` the node has no home, and nobody is enrolled."""
 
     identity: Identity
     peers: PeerDirectory
     audit: Audit
-    name: str | None = None
-    state: State | None = None
+    config: Config | None = None
     policies: list[Policy] = field(default_factory=list)  # of every service
+
+    @property
+    def state(self) -> State:
+        """What the node notes for itself. Raises BadInput("not-offered") without a home."""
+        return State(self.home.path.parent)
+
+    @property
+    def home(self) -> Config:
+        """What the node is. Raises BadInput("not-offered") without a home."""
+        if self.config is None:
+            raise BadInput("not-offered", "this node has no home, and does that for nobody")
+        return self.config
+
+    async def enrol(self, wanted: str, certificate: Certificate, settings: PeerSettings | None, *, given: bool) -> str:
+        """Pin a certificate as `PeerDirectory.enrol` does, beside the loop; the peer's name.
+
+        `given`: a person of this node chose the name; otherwise it may be none that a service or group is made for.
+        """
+        reserved = frozenset() if given else reserved_names(self.home, self.policies)
+        return await asyncio.to_thread(self.peers.enrol, wanted, certificate, settings, reserved)
 
 
 @dataclass(eq=False)

@@ -27,7 +27,6 @@ from peerauth.server.relay import relay_to
 from peerauth.server.tally import Share, Tally
 from peerauth.store.config import Config, Limits, Service
 from peerauth.store.peerdir import PeerDirectory
-from peerauth.store.state import State
 from peerauth.store.watch import Change, watch
 from peerauth.tls.context import HTTP_1_1, MinimumVersion
 from peerauth.tls.linger import close_all as close_lingering
@@ -70,7 +69,7 @@ class Server:
         self.live = LiveConnections(share)
         self._audit = inherited.audit if inherited else Audit(sink, time.monotonic)
         self._contexts = inherited.contexts if inherited else Contexts(identity, min_tls, share.tally)
-        self._desk = Desk(_office(identity, peers, self._audit, config), HANDLERS, time.monotonic)
+        self._desk = Desk(Office(identity, peers, self._audit, config), HANDLERS, time.monotonic)
         self._known = peers.current  # by whom connections were last decided about
         self._listeners: list[Listener] = []
         self._porch = Porch(
@@ -244,12 +243,6 @@ class Server:
         self._porch.close()
         await asyncio.sleep(0)  # what the threads had is handed back to the loop, and closed there
         close_lingering()
-
-
-def _office(identity: Identity, peers: PeerDirectory, audit: Audit, config: Config | None) -> Office:
-    if config is None:
-        return Office(identity, peers, audit)
-    return Office(identity, peers, audit, config.name, State(config.path.parent))
 
 
 def alpn_of(service: Service) -> tuple[bytes, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -156,6 +156,13 @@ def _service(table: Table, groups: dict[str, list[str]]) -> Service:
 def policy_for(config: Config, service: str, allow: list[str] | None) -> Policy:
     """The policy of a service that is described on the command line. Raises BadInput."""
     return make_policy(service, allow, config.groups)
+
+
+def reserved_names(config: Config, policies: Iterable[Policy] = ()) -> frozenset[str]:
+    """The names that a service or a group is made for: nobody takes one of them for themselves."""
+    allowed = [policy.names or frozenset() for policy in (*policies, *(service.policy for service in config.services))]
+    members = (member for group in config.groups.values() for member in group if not member.startswith("tag:"))
+    return frozenset().union(*allowed, members)
 
 
 def make_policy(service: str, allow: list[str] | None, groups: Mapping[str, list[str]]) -> Policy:

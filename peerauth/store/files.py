@@ -131,15 +131,24 @@ def make_directory(path: Path, mode: int = 0o755) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Have the lock that is this file, which is made where it is missing; wait for whoever has it, thread or process."""
+    """Have the lock that is this directory, or this file, made where it is missing; wait for whoever has it.
+
+    Threads and processes alike. Where the file system cannot lock a directory (some on a network), nobody is kept out.
+    """
+    directory = path.is_dir()
+    if directory and sys.platform == "win32":
+        path /= ".lock"
     with _reported(path):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if directory and sys.platform != "win32":
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        else:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
         try:
             _lock(descriptor)
-        except BaseException:
-            os.close(descriptor)
-            raise
-    try:
+        except OSError:
+            if not directory:
+                raise
         yield
     finally:
         os.close(descriptor)  # which lets go of it
@@ -150,11 +159,9 @@ def _lock(descriptor: int) -> None:
         import msvcrt  # noqa: PLC0415 - Windows alone has it
 
         while True:
-            try:
-                msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)  # tries for ten seconds
-            except OSError:
-                continue
-            return
+            with contextlib.suppress(OSError):  # it gives up after ten seconds
+                msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)
+                return
     import fcntl  # noqa: PLC0415 - Windows has none
 
     fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -20,6 +20,8 @@ from peerauth.trust.fingerprint import Fingerprint
 from peerauth.trust.peers import NO_SETTINGS, Peer, PeerSettings, check_name, no_such_peer
 from peerauth.trust.reading import leaves, read_certificates
 
+_NAMESAKES = 1000
+
 
 class PeerDirectory(PeerFiles):
     """The allow-list on disk, to be looked at and to be changed."""
@@ -96,9 +98,13 @@ class PeerDirectory(PeerFiles):
         Settings are written first, so that the peer is never admitted without its restrictions. Raises
         BadInput("name-taken") when the name has other certificates, BadInput("already-pinned") when another peer has one.
         """
+        files.make_directory(self.path)
+        with files.locked(self.path):
+            return self._add(name, certificates, settings)
+
+    def _add(self, name: str, certificates: list[Certificate], settings: PeerSettings | None) -> bool:
         known = self.refresh().get(name)
         self.check_addition(name, certificates)
-        files.make_directory(self.path)
         notes = self.path / f"{name}.toml"
         changed = False
         if settings is not None and (known is None or settings != known.settings):
@@ -115,8 +121,41 @@ class PeerDirectory(PeerFiles):
         self._look_again(notes.name, f"{name}.crt")
         return changed
 
+    def enrol(
+        self,
+        wanted: str,
+        certificate: Certificate,
+        settings: PeerSettings | None = None,
+        reserved: frozenset[str] = frozenset(),
+    ) -> str:
+        """Pin a certificate under a name that its owner proposes, or the next free one (`alice-2`); which it is.
+
+        A certificate that is pinned already stays as it is. Raises BadInput("name-reserved") when `wanted` is one of
+        `reserved`, BadInput("bad-name"), or what `add` raises.
+        """
+        check_name(wanted)
+        for name in (wanted, *(f"{wanted[:60]}-{number}" for number in range(2, _NAMESAKES))):
+            holder = self.refresh().holder(certificate.fingerprint)
+            if holder is not None:
+                return holder.name
+            if name in reserved:
+                text = f"the name {name} is one that a service or group of this node is made for: its owner must give it"
+                raise BadInput("name-reserved", text, "choose another name")
+            try:
+                self.add(name, [certificate], settings)
+            except BadInput as error:
+                if error.code not in ("name-taken", "exists"):
+                    raise
+            else:
+                return name
+        raise BadInput("name-taken", f"there are too many peers called {wanted} already", "choose another name")
+
     def remove(self, name: str) -> list[Fingerprint]:
         """Take a peer out of the list and return the pins it had. Raises BadInput("no-such-peer")."""
+        with self._locked():
+            return self._remove(name)
+
+    def _remove(self, name: str) -> list[Fingerprint]:
         known = self.refresh().get(check_name(name))
         paths = self.files_of(name)
         if not paths:
@@ -129,6 +168,14 @@ class PeerDirectory(PeerFiles):
 
     def rename(self, old: str, new: str) -> None:
         """Give a peer another name; its restrictions hold at every moment. Raises BadInput."""
+        with self._locked():
+            self._rename(old, new)
+
+    def _locked(self) -> contextlib.AbstractContextManager[None]:
+        """Keep other changes of ours out; where there is no directory, there is nothing to change."""
+        return files.locked(self.path) if self.path.is_dir() else contextlib.nullcontext()
+
+    def _rename(self, old: str, new: str) -> None:
         check_name(new)
         self.refresh()
         paths = self.files_of(check_name(old))

@@ -1,7 +1,9 @@
 """The encoding of peerauth/1: every message comes back as it was, and nothing else is taken for one."""
 
 import dataclasses
+import importlib
 import json
+import pkgutil
 import typing
 from datetime import UTC, datetime
 
@@ -9,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import peerauth.control.messages  # noqa: F401 - so that there are kinds
+import peerauth.control
 from peerauth.control.messages import Check, Checked, No
 from peerauth.control.wire import (
     HEAD,
@@ -24,6 +26,9 @@ from peerauth.control.wire import (
     length_of,
 )
 from peerauth.trust.fingerprint import Fingerprint
+
+for module in pkgutil.iter_modules(peerauth.control.__path__):  # so that every message is known
+    importlib.import_module(f"peerauth.control.{module.name}")
 
 CHECKED = b'{"type":"checked","presented":"' + b"a" * 64 + b'"'
 TEXTS = st.text(max_size=60)
