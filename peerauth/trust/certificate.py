@@ -12,6 +12,7 @@ from typing import Literal, TypeVar
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -65,6 +66,11 @@ class Certificate:
     def pem(self) -> str:
         """The certificate as one PEM block (RFC 7468)."""
         return self._x509.public_bytes(Encoding.PEM).decode("ascii")
+
+    @property
+    def public_key(self) -> CertificatePublicKeyTypes:
+        """The public key, for checking what its holder signed."""
+        return self._key
 
     @cached_property
     def key_fingerprint(self) -> Fingerprint:
