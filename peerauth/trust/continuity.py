@@ -1,7 +1,7 @@
 """Continuity: a statement by which the holder of one certificate says which certificate comes next.
 
-Both keys sign the same bytes, so nobody can put a key forward that they do not hold, and nobody but the holder of the old one
-can speak for it. What is to be done about a statement is not decided here. The format is in docs/protocol.md.
+Both keys sign the same bytes, so nobody can put a key forward that they do not hold, and nobody but the holder of the old
+one can speak for it. What is to be done about a statement is not decided here. The format is in docs/protocol.md.
 """
 
 from __future__ import annotations
