@@ -13,7 +13,7 @@ from peerauth.control.line import Declined
 from peerauth.control.messages import Check, Checked, No
 from peerauth.control.wire import HEAD, LONGEST, Message, decode, encode
 from peerauth.errors import ConnectFailed
-from peerauth.server import desk
+from peerauth.server import contexts, desk
 from peerauth.tls.session import NotAdmitted
 from peerauth.trust.identity import Identity
 from peerauth.trust.policy import Policy
@@ -138,6 +138,24 @@ async def test_a_pinned_client_of_another_version_gets_no_service_by_mistake(tmp
         assert not node.told("admitted")
         heard, _ = await asyncio.to_thread(talk, node, tls(identity("alice"), "peerauth/2", ALPN), encode(Check()))
         assert isinstance(decode(heard[HEAD:]), Checked)
+
+
+@on_loops()
+async def test_our_client_and_a_newer_server_refuse_each_other_politely(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contexts, "CONTROL", b"peerauth/2")
+    yard = Yard(tmp_path / "peers")
+    yard.pin("alice")
+    async with running(yard) as node:
+        with pytest.raises(ConnectFailed, match="older or newer") as error:
+            await ask(node, "alice")
+        assert error.value.code == "not-peerauth"
+        event = await node.hears("refused", code="other-version")
+        assert event.hint == "the older of the two is to be upgraded"
+    monkeypatch.undo()
+    async with running(yard) as node:
+        assert (await ask(node, "alice")).name == "alice"
 
 
 @on_loops("asyncio")
