@@ -7,11 +7,12 @@ direction costs a bounded amount of memory, and none while it keeps up.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Protocol
 
 from peerauth.server.ends import End
 from peerauth.tls.scratch import Scratch
-from peerauth.tls.session import Goodbye, Stop, Wait
+from peerauth.tls.session import RECORD, Goodbye, Stop, Wait
 
 _LAST_FILLS = 16
 
@@ -30,15 +31,19 @@ class Owner(Protocol):
 
 
 class Flow:
-    """From `source` to `sink`."""
+    """From `source` to `sink`. `passed` hears whose small message has gone through, by the owner's id."""
 
-    __slots__ = ("_buffer", "_owner", "_sink", "_source", "_stop", "pending")
+    __slots__ = ("_buffer", "_owner", "_passed", "_sink", "_source", "_stop", "_whose", "pending")
 
-    def __init__(self, owner: Owner, buffer: Scratch, source: End, sink: End) -> None:
+    def __init__(
+        self, owner: Owner, buffer: Scratch, source: End, sink: End, passed: Callable[[int], None] = lambda _: None
+    ) -> None:
         self._owner = owner
         self._buffer = buffer
         self._source = source
         self._sink = sink
+        self._passed = passed
+        self._whose = id(owner)
         self.pending = b""  # what the sink did not take
         self._stop: Stop = None  # what stopped the reading of what is pending
 
@@ -61,6 +66,8 @@ class Flow:
                 self._source.when_readable(None)
                 self._sink.when_writable(self._writable)
                 return
+            if size < RECORD:
+                self._passed(self._whose)
         if stop is not None:
             self._stopped(stop)
 

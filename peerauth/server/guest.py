@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from peerauth.server.awake import Awake
 from peerauth.tls.scratch import Scratch
 from peerauth.tls.session import Session
 from peerauth.tls.transport import TlsTransport
@@ -44,6 +45,7 @@ class Guest:
     session: Session
     admitted: Admitted
     buffer: Scratch
+    awake: Awake
     lost: Callable[[Served], None]
 
 

@@ -12,6 +12,7 @@ from peerauth.errors import PeerAuthError
 from peerauth.net.sockets import close_listener
 from peerauth.server.arrivals import Arrival, TurnedAway
 from peerauth.server.audit import Audit, Event, handler_failed
+from peerauth.server.awake import Awake
 from peerauth.server.desk import Desk
 from peerauth.server.guest import Guest, Serve, Served
 from peerauth.server.live import Connection, LiveConnections
@@ -38,6 +39,7 @@ class Shared:
     desk: Desk
     limits: Limits
     buffer: Scratch
+    awake: Awake
     close: Callable[[socket.socket], None] = close_listener
 
 
@@ -132,7 +134,8 @@ class Listener:
         shared = self._shared
         self._take_room(admitted)
         try:
-            served = self._serve(Guest(shared.loop, arrival.sock, session, admitted, shared.buffer, self._lost))
+            guest = Guest(shared.loop, arrival.sock, session, admitted, shared.buffer, shared.awake, self._lost)
+            served = self._serve(guest)
         except Exception as error:  # noqa: BLE001 - of a service: its own trouble, and nobody else's
             shared.live.share.leave(admitted.peer.name)
             arrival.sock.close()

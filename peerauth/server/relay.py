@@ -29,6 +29,7 @@ class Relay:
     """One admitted connection and its target. Nothing is read of the peer until the target is reached."""
 
     __slots__ = (
+        "_awake",
         "_buffer",
         "_closed",
         "_dialling",
@@ -47,6 +48,7 @@ class Relay:
 
     def __init__(self, guest: Guest, target: Address, failed: Callable[[OSError | UnicodeError], None]) -> None:
         self._loop = guest.loop
+        self._awake = guest.awake
         self._buffer = guest.buffer
         self._lost = guest.lost
         self.session = guest.session
@@ -95,8 +97,8 @@ class Relay:
 
     def _join(self, sock: socket.socket) -> None:
         self._far = far = Plain(self._loop, sock)
-        self._up = Flow(self, self._buffer, self._near, far)
-        self._down = Flow(self, self._buffer, far, self._near)
+        self._up = Flow(self, self._buffer, self._near, far, self._awake.stay)
+        self._down = Flow(self, self._buffer, far, self._near, self._awake.stay)
         for flow in (self._up, self._down):
             flow.start()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import os
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -16,6 +17,7 @@ from peerauth.errors import printable
 from peerauth.net.sockets import allow_many_files, bound_address, close_listener, open_listeners
 from peerauth.server.answers import HANDLERS
 from peerauth.server.audit import Audit, Event, handler_failed
+from peerauth.server.awake import Awake
 from peerauth.server.contexts import Contexts
 from peerauth.server.desk import Desk, Office
 from peerauth.server.guest import Serve, Served, by_protocol
@@ -72,6 +74,7 @@ class Server:
         self._desk = Desk(Office(identity, peers, self._audit, config), HANDLERS, time.monotonic)
         self._known = peers.current  # by whom connections were last decided about
         self._listeners: list[Listener] = []
+        self._several_processors = (os.cpu_count() or 1) > 1
         self._porch = Porch(
             self.limits.max_handshakes,
             self.limits.handshake_timeout,
@@ -87,6 +90,7 @@ class Server:
             self._desk,
             self.limits,
             Scratch(),
+            Awake(asyncio.get_running_loop().call_soon, self._alone, time.monotonic),
             socket.socket.close if inherited else close_listener,
         )
         self._following = asyncio.create_task(self._follow())
@@ -144,6 +148,10 @@ class Server:
         """The worker that these belong to is there again."""
         for listener, its in zip(self._listeners, sockets, strict=True):
             listener.step_back(its)
+
+    def _alone(self) -> bool:
+        """Whether nobody else needs the processor that the loop has."""
+        return self._several_processors and not self._porch
 
     def look_again(self) -> None:
         """Look at the peers now, whether or not the system has told of a change."""

@@ -10,6 +10,7 @@ import pytest
 
 from peerauth.address import Address
 from peerauth.server import relay
+from peerauth.server.awake import Awake
 from peerauth.server.ends import Plain
 from peerauth.server.guest import Guest, Served
 from peerauth.server.relay import Relay
@@ -47,7 +48,8 @@ def joined(monkeypatch: pytest.MonkeyPatch) -> tuple[Relay, Side, Side, list[Ser
     monkeypatch.setattr(relay, "Plain", lambda *_: far)
     monkeypatch.setattr(relay, "connected_at_once", lambda _: near.sock)
     monkeypatch.setattr(relay, "linger", lambda *_: near.closed.append("lingers"))
-    guest = Guest(loop, near.sock, cast("Session", None), cast("Admitted", None), Scratch(), lost.append)
+    asleep = Awake(loop.call_soon, lambda: False, lambda: 0.0)
+    guest = Guest(loop, near.sock, cast("Session", None), cast("Admitted", None), Scratch(), asleep, lost.append)
     made = Relay(guest, Address("127.0.0.1", 1), cast("Any", None))
     made.start()
     return made, near, far, lost
