@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +18,10 @@ from peerauth.errors import PeerAuthError, UsageError
 
 if TYPE_CHECKING:
     from peerauth.client.check import Ourselves, Report
+    from peerauth.client.observe import Observation
     from peerauth.trust.certificate import Certificate
+
+_SERVICES = 10  # that are named
 
 
 @command
@@ -109,12 +113,17 @@ def _show(ui: Ui, ourselves: Ourselves, report: Report, now: datetime) -> None:
     lines = [("server", report.who)]
     if theirs is not None:
         lines += [("fingerprint", str(theirs.fingerprint)), ("valid", validity(theirs, now))]
-    lines += [("pinned here", pinned), ("admits us", there.how), ("services", ", ".join(there.services[:50]))]
+    lines += [("pinned here", pinned), ("admits us", there.how), ("services", _first(there.services))]
     lines += [("TLS", ", ".join(part for part in (seen.version, seen.group, seen.cipher) if part))]
-    lines += [("protocol", seen.protocol), ("round trip", _times(report)), ("clock", _clock(seen.skew))]
+    lines += [("protocol", seen.protocol), ("times", _times(seen)), ("clock", _clock(seen.skew))]
     own = ourselves.certificate
     lines += [("we are", f"{ourselves.name}, {own.fingerprint}"), ("our validity", validity(own, now))]
     ui.data(aligned([(label, text) for label, text in lines if text]))
+
+
+def _first(services: Sequence[str]) -> str:
+    more = f" and {len(services) - _SERVICES} more" if len(services) > _SERVICES else ""
+    return ", ".join(services[:_SERVICES]) + more
 
 
 def _say(ui: Ui, report: Report, ourselves: Ourselves, now: datetime, days: int) -> None:
@@ -127,10 +136,8 @@ def _say(ui: Ui, report: Report, ourselves: Ourselves, now: datetime, days: int)
         ui.error(trouble)
 
 
-def _times(report: Report) -> str:
-    seen = report.seen
-    assert seen is not None
-    trip = f"{seen.round_trip * 1000:.1f} ms; " if seen.round_trip is not None else ""
+def _times(seen: Observation) -> str:
+    trip = f"round trip {seen.round_trip * 1000:.1f} ms, " if seen.round_trip is not None else ""
     return f"{trip}connected in {seen.connecting * 1000:.1f} ms, handshake {seen.handshake * 1000:.1f} ms"
 
 

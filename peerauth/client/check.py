@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 from peerauth.address import Address
 from peerauth.client.observe import End, Observation, observe
+from peerauth.control.wire import ProtocolError
 from peerauth.errors import ConnectFailed, PeerAuthError, TrustRefused, printable
 from peerauth.tls.context import MinimumVersion
 from peerauth.trust.certificate import Certificate
@@ -55,7 +56,7 @@ class Here:
 class There:
     """What the server makes of us. `how` says it for people; `certain`: nothing else can have been meant.
 
-    `code` is why not: the node's own code, or `alert`, `http`, `closed`.
+    `code` is why not: the node's own code, or `alert`, `http`, `closed`, or the code of an error.
     """
 
     admitted: bool
@@ -182,13 +183,18 @@ async def check(ourselves: Ourselves, peer: Peer | None, address: Address, secon
         except ConnectFailed as failed:
             if failed.code != "tls-version" or ourselves.min_tls == "1.2":
                 raise
-            seen, error = await observe(ourselves.identity, address, deadline, "1.2"), failed
+            seen, error = await observe(ourselves.identity, address, deadline, "1.2"), _too_old(address)
     except PeerAuthError as failed:
-        return Report(address, name, error=error or failed)
+        return Report(address, name, error=failed)
     here = _here(seen, name, ourselves.peers, address)
     name = name or here.pinned_as
     who = f"{name} at {address}" if name else str(address)
-    return Report(address, name, seen, here, _there(seen, ourselves, who), error)
+    return Report(address, name, seen, here, judge_there(seen, ourselves, who), error)
+
+
+def _too_old(address: Address) -> ConnectFailed:
+    hint = 'to speak to software without TLS 1.3: min_tls = "1.2" under [node] in config.toml'
+    return ConnectFailed("tls-version", f"{address} does not speak TLS 1.3, and this node speaks no older one", hint)
 
 
 def _here(seen: Observation, meant: str | None, peers: PeerSet, address: Address) -> Here:
@@ -211,7 +217,10 @@ def _holder(der: bytes, peers: PeerSet) -> str | None:
     return holder.name if holder else None
 
 
-def _there(seen: Observation, ourselves: Ourselves, who: str) -> There:
+def judge_there(seen: Observation, ourselves: Ourselves, who: str) -> There:
+    """What this observation says of how the server, whom people call `who`, judges us."""
+    if seen.trouble is not None:
+        return There(False, False, f"it is not known: {seen.trouble.message}", seen.trouble.code, _broken(seen.trouble, who))
     if seen.answer is not None:
         return _by_its_own_words(seen, ourselves, who)
     if seen.end is End.ALERT:
@@ -276,19 +285,28 @@ def _by_its_end(seen: Observation, ourselves: Ourselves, who: str) -> There:
         text = f"{who} ends the connection at once, though {before}"
         error = ConnectFailed("closed-unanswered", text, "is the program running that it leads to?")
         return There(seen.accepted, False, f"{before}, and then it hangs up", "closed", error)
-    how = "it ends the connection without a word, as Node and asyncio servers do that do not admit a certificate"
+    how = "it ends the connection without a word, as servers in Node, asyncio and Java do that do not admit a certificate"
     return There(False, False, f"no, as it seems: {how}", "closed", _refusal(ourselves, who, how))
 
 
 def _refusal(ourselves: Ourselves, who: str, why: str) -> TrustRefused:
     own = ourselves.certificate
-    return TrustRefused(
-        "refused-by-peer",
-        f"{who} does not admit us: {why}; we are {ourselves.name}, {own.fingerprint}",
-        f"there, if it is a node: peerauth peer add {ourselves.file} --expect {own.fingerprint}; "
-        f"other software: add {ourselves.file} to the certificates of clients that it trusts",
-        side="peer",
-    )
+    if own.not_after < datetime.now(UTC):
+        hint = mend_there(Code.EXPIRED, own, ourselves.file)
+    else:
+        hint = (
+            f"there, if it is peerauth: peerauth peer add {ourselves.file} --expect {own.fingerprint}; "
+            f"other software: add {ourselves.file} to the certificates of clients that it trusts"
+        )
+    text = f"{who} does not admit us: {why}; we are {ourselves.name}, {own.fingerprint}"
+    return TrustRefused("refused-by-peer", text, hint, side="peer")
+
+
+def _broken(error: PeerAuthError, who: str) -> PeerAuthError:
+    """One who has chosen peerauth/1 and speaks something else is no node."""
+    if not isinstance(error, ProtocolError):
+        return error
+    return ConnectFailed("not-peerauth", f"{who} does not keep to peerauth/1: {error.message}", error.hint)
 
 
 def _other_kind(ourselves: Ourselves) -> str:

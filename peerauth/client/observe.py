@@ -71,6 +71,7 @@ class Observation:
     refusal: str = ""
     answer: Checked | None = None
     round_trip: float | None = None
+    trouble: PeerAuthError | None = None  # what else came in between
     skew: float | None = None  # its clock minus ours
     status: int | None = None
     phrase: str = ""
@@ -118,8 +119,6 @@ async def _meet(
             if seen.protocol == HTTP_1_1[0].decode():
                 return await meeting.request(seen, method)
             return await meeting.hear_out(seen)
-        except TimeoutError as late:
-            raise ConnectFailed("timeout", f"{address} did not answer in time") from late
         except (OSError, PeerAuthError) as error:
             return meeting.ended(seen, error)
 
@@ -181,16 +180,20 @@ class _Meeting:
         )
 
     def ended(self, seen: Observation, error: OSError | PeerAuthError) -> Observation:
-        """The server has ended the conversation. Raises what is another trouble, or came before it had shown who it is."""
-        if seen.certificate and self.probe.alert is not None and isinstance(error, PeerAuthError):
-            return self._now(seen, end=End.ALERT, alert=self.probe.alert, refusal=error.message)
-        if isinstance(error, OSError):
-            if not seen.certificate:
+        """How it ended before its time. Raises where the server had not shown who it is by then."""
+        if not seen.certificate:
+            if isinstance(error, OSError):
                 raise unreachable(error, self.address) from error
+            if str(self.address) not in error.message:
+                error.message = f"{self.address}: {error.message}"
+            raise error
+        if self.probe.alert is not None and isinstance(error, PeerAuthError):
+            return self._now(seen, end=End.ALERT, alert=self.probe.alert, refusal=error.message)
+        if isinstance(error, TimeoutError):
+            return self._now(seen, trouble=ConnectFailed("timeout", f"{self.address} did not answer in time"))
+        if isinstance(error, OSError):
             return self._now(seen, end=End.CLOSED)
-        if isinstance(error, ConnectFailed) and str(self.address) not in error.message:
-            raise ConnectFailed(error.code, f"{self.address}: {error.message}", error.hint) from error
-        raise error
+        return self._now(seen, trouble=error)
 
     async def ask(self, seen: Observation) -> Observation:
         """Ask a node what we are to it."""
