@@ -234,7 +234,7 @@ def judge_there(seen: Observation, ourselves: Ourselves, who: str) -> There:
     if not seen.presented:
         return There(True, False, f"it takes no key like ours ({ourselves.certificate.key_type}), and goes on without")
     if seen.accepted:
-        return There(True, True, "yes: it has taken our certificate, and is ready")
+        return There(True, True, "yes: it has taken our certificate, and waits for more")
     return There(True, False, "it seems so: it has said nothing against our certificate")
 
 
