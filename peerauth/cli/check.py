@@ -88,6 +88,8 @@ def _for_monitoring(
 ) -> int:
     from peerauth.cli.nagios import tell, unknown
 
+    if ui.json:
+        return unknown(ui, UsageError("usage", "--nagios and --json are two ways to say the same: choose one"))
     try:
         ourselves, reports = _look(ui, to, meant, seconds, passphrase_file)
         return tell(ui, ourselves, reports, datetime.now(UTC), days)
