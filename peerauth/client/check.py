@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from peerauth.address import Address
 from peerauth.client.observe import End, Observation, observe
 from peerauth.control.wire import ProtocolError
 from peerauth.errors import ConnectFailed, PeerAuthError, TrustRefused, printable
-from peerauth.tls.context import MinimumVersion
+from peerauth.tls.alerts import TRUST_ALERTS
+from peerauth.tls.context import CONTROL, MinimumVersion
 from peerauth.trust.certificate import Certificate
 from peerauth.trust.decision import Code, Decision, Refused, decide
 from peerauth.trust.explain import mend_there, refused_server, unpinned_server
@@ -24,7 +25,6 @@ from peerauth.trust.peers import Peer, PeerSet
 
 AT_ONCE = 16  # servers that are looked at
 SKEW = 60  # seconds between two clocks that are worth a word
-_TRUST_ALERTS = {41, 42, 43, 44, 45, 46, 48, 49, 51, 116}  # RFC 8446 section 6: those about a certificate
 _NO_GOOD = {401, 403, 495, 496}  # answers of HTTP to those who are not let in; 495 and 496 are nginx's
 
 
@@ -75,7 +75,7 @@ class Report:
     With one, `error` is what else keeps us from using it. `peer` is who is meant, or else who it is.
     """
 
-    address: Address | None
+    address: Address
     peer: str | None
     seen: Observation | None = None
     here: Here | None = None
@@ -85,7 +85,7 @@ class Report:
     @property
     def who(self) -> str:
         """The server for people."""
-        return f"{self.peer} at {self.address}" if self.peer and self.address else str(self.address or self.peer)
+        return f"{self.peer} at {self.address}" if self.peer else str(self.address)
 
     @property
     def certificate(self) -> Certificate | None:
@@ -103,9 +103,7 @@ class Report:
 
     @property
     def verdict(self) -> str:
-        """In a sentence: that it works, or the first reason why not."""
-        if self.troubles:
-            return self.troubles[0].message
+        """That it works, where nothing is in the way, in a sentence."""
         name = f" as {self.there.name}" if self.there and self.there.name else ""
         certain = self.there is None or self.there.certain
         return f"{self.who} is admitted here, and " + (f"admits us{name}" if certain else "admits us, as it seems")
@@ -187,9 +185,8 @@ async def check(ourselves: Ourselves, peer: Peer | None, address: Address, secon
     except PeerAuthError as failed:
         return Report(address, name, error=failed)
     here = _here(seen, name, ourselves.peers, address)
-    name = name or here.pinned_as
-    who = f"{name} at {address}" if name else str(address)
-    return Report(address, name, seen, here, judge_there(seen, ourselves, who), error)
+    report = Report(address, name or here.pinned_as, seen, here, error=error)
+    return replace(report, there=judge_there(seen, ourselves, report.who))
 
 
 def _too_old(address: Address) -> ConnectFailed:
@@ -257,7 +254,7 @@ def _by_its_own_words(seen: Observation, ourselves: Ourselves, who: str) -> Ther
 
 def _by_alert(seen: Observation, ourselves: Ourselves, who: str) -> There:
     meaning = seen.refusal.removeprefix("the other side refused us: ")
-    certain = seen.alert in _TRUST_ALERTS
+    certain = seen.alert in TRUST_ALERTS.values()
     if not certain and not seen.asked:
         return There(False, False, f"no: {meaning}", "alert", ConnectFailed("tls-alert", f"{who}: {meaning}"))
     error = _refusal(ourselves, who, meaning if seen.presented or not seen.asked else _other_kind(ourselves))
@@ -280,6 +277,9 @@ def _by_http(seen: Observation, ourselves: Ourselves, who: str) -> There:
 
 
 def _by_its_end(seen: Observation, ourselves: Ourselves, who: str) -> There:
+    if seen.protocol == CONTROL.decode():  # where it would have told anybody
+        error = ConnectFailed("closed-unanswered", f"{who} hangs up on us", "it may have many visitors: try again")
+        return There(False, False, "it is not known: it hangs up", "closed", error)
     if seen.accepted or not seen.asked:
         before = "its TLS has taken our certificate" if seen.accepted else "it asks for no certificate"
         text = f"{who} ends the connection at once, though {before}"

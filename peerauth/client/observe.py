@@ -56,7 +56,7 @@ class Observation:
     `asked`: it wants a certificate; `presented`: we had one that it takes; `accepted`: its TLS has gone on after that.
     """
 
-    certificate: bytes  # DER; whether the server has its key is proven only where the handshake came to its end
+    certificate: bytes  # DER, its key proven
     protocol: str
     version: str
     group: str
@@ -181,7 +181,7 @@ class _Meeting:
 
     def ended(self, seen: Observation, error: OSError | PeerAuthError) -> Observation:
         """How it ended before its time. Raises where the server had not shown who it is by then."""
-        if not seen.certificate:
+        if not self.probe.proven:
             if isinstance(error, OSError):
                 raise unreachable(error, self.address) from error
             if str(self.address) not in error.message:

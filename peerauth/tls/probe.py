@@ -24,12 +24,13 @@ CLOSE_NOTIFY, NO_APPLICATION_PROTOCOL = 0, 120  # RFC 8446 section 6; RFC 7301 s
 class Probe(ClientSession):
     """A client's session over a context of `probing_context`, on a non-blocking socket; notes what the server does."""
 
-    __slots__ = ("_done", "_ticket", "alert", "asked", "presented")
+    __slots__ = ("_done", "_ticket", "alert", "asked", "presented", "proven")
 
     def __init__(self, context: SSL.Context, sock: socket.socket, *, server_name: str | None = None) -> None:
         super().__init__(context, sock, _nobody, server_name=server_name)
         self.asked = False  # whether the server wants a certificate
         self.presented = False  # whether we had one of a kind that it takes
+        self.proven = False  # whether the server has shown that it has the key of `certificate`
         self.alert: int | None = None  # the last one from the server, except its goodbye
         self._ticket = False
         self._done = False
@@ -49,7 +50,7 @@ class Probe(ClientSession):
         return self.asked and (self._ticket or self.heard or (self._done and self.version == "TLSv1.2"))
 
     def handshake(self) -> Wait:
-        """As ClientSession.handshake; done as soon as the server has shown that it has the key of `certificate`."""
+        """As ClientSession.handshake."""
         wait = super().handshake()
         self._done = wait is Wait.NOTHING
         return wait
@@ -60,6 +61,8 @@ class Probe(ClientSession):
             self.asked = True
         elif state.endswith(b"write certificate verify"):
             self.presented = True
+        elif state.endswith(b"write finished"):  # ours comes after what the server signs, in TLS 1.2 and 1.3
+            self.proven = True
         elif state.endswith(b"read server session ticket"):
             self._ticket = True
 

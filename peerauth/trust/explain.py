@@ -70,7 +70,7 @@ def unpinned_server(fingerprint: Fingerprint, where: str) -> TrustRefused:
 def mend_there(code: str, own: Certificate, file: str) -> str:
     """What to do about a node that refuses us with this code; `file` is the certificate that we present."""
     add = f"peerauth peer add {file} --expect {own.fingerprint}"
-    anew = f"here: peerauth keygen --force; there: peerauth peer remove our name, then peerauth peer add {file}"
+    anew = f"here: peerauth keygen --force; there: peerauth peer remove NAME (ours there), then peerauth peer add {file}"
     hints = {
         Code.EXPIRED: anew,
         Code.WEAK_KEY: anew,

@@ -447,6 +447,7 @@ async def test_who_chooses_our_protocol_and_speaks_another_is_no_node(tmp_path: 
     with tls_server(says(answer), identity("alice"), alpn=("peerauth/1",)) as where:
         report = await look(ourselves(pinning(tmp_path, "node")), where.port)
     assert [one.code for one in report.troubles] == [code]
+    assert not there(report).admitted
 
 
 @on_loops("uvloop")
