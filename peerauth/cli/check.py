@@ -17,8 +17,9 @@ from peerauth.cli.ui import Cell, Ui
 from peerauth.errors import PeerAuthError, UsageError
 
 if TYPE_CHECKING:
-    from peerauth.client.check import Ourselves, Report
+    from peerauth.client.check import Report
     from peerauth.client.observe import Observation
+    from peerauth.client.verdict import Ourselves
     from peerauth.trust.certificate import Certificate
 
 _SERVICES = 10  # that are named
@@ -66,9 +67,10 @@ def check(
 def _look(
     ui: Ui, to: str | None, meant: str | None, seconds: float | None, passphrase_file: Path | None
 ) -> tuple[Ourselves, list[Report]]:
-    from peerauth.client.check import Ourselves, check_all
+    from peerauth.client.check import check_all
     from peerauth.client.dial import TIMEOUT
     from peerauth.client.target import everybody, locate
+    from peerauth.client.verdict import Ourselves
 
     if to is None and meant is not None:
         raise UsageError(

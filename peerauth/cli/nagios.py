@@ -14,7 +14,8 @@ from peerauth.cli.ui import Ui
 from peerauth.errors import PeerAuthError, printable
 
 if TYPE_CHECKING:
-    from peerauth.client.check import Ourselves, Report
+    from peerauth.client.check import Report
+    from peerauth.client.verdict import Ourselves
 
 _LONGEST = 1000  # characters of a line
 

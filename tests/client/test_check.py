@@ -16,8 +16,9 @@ import pytest
 
 from peerauth.address import Address
 from peerauth.client import observe as observing
-from peerauth.client.check import SKEW, Concern, Ourselves, Report, There, check, check_all, concerns, judge_there
+from peerauth.client.check import SKEW, Concern, Report, check, check_all, concerns
 from peerauth.client.observe import End, Observation
+from peerauth.client.verdict import Ourselves, There, judge_there
 from peerauth.errors import ConnectFailed, TrustRefused
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.trust.identity import Identity, self_signed
