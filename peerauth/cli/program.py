@@ -37,6 +37,7 @@ COMMANDS = {
     "serve": ("serve:serve", "Run the services of config.toml, or the one described by the options, for pinned peers only."),
     "connect": ("connect:connect", "Reach a peer: standard input goes there, what it answers comes to standard output."),
     "get": ("get:get", "Ask a peer for something over HTTPS."),
+    "check": ("check:check", "See whether a peer and this node admit each other, and if not, why, and what to type."),
     "demo": (
         "demo:demo",
         "Watch it work: two nodes pin each other, a stranger is refused, a removed peer's connection ends.",
@@ -148,7 +149,7 @@ def run(words: list[str]) -> int:
     try:
         code = program().main(words, prog_name=PROGRAM, standalone_mode=False)
     except typer.TyperException as error:
-        return _misused(ui, error)
+        return _misused(ui, error, nagios="--nagios" in words)
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except BrokenPipeError:
@@ -160,13 +161,18 @@ def run(words: list[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _misused(ui: Ui, error: typer.TyperException) -> int:
-    """Say what typer has against the command line, in our own voice."""
+def _misused(ui: Ui, error: typer.TyperException, *, nagios: bool) -> int:
+    """Say what typer has against the command line, in our own voice, or in that of a monitoring plugin."""
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else PROGRAM
     if type(error).__name__ == "NoArgsIsHelpError":  # typer has no public name for it
         ui.say(context.get_help() if context is not None else "")
         return UsageError.exit_code
     text = error.format_message().rstrip(".")
-    ui.error(UsageError("usage", text[:1].lower() + text[1:], f"{path} --help"))
+    misuse = UsageError("usage", text[:1].lower() + text[1:], f"{path} --help")
+    if nagios:
+        from peerauth.cli.nagios import unknown
+
+        return unknown(ui, misuse)
+    ui.error(misuse)
     return UsageError.exit_code

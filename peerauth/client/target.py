@@ -34,9 +34,22 @@ def resolve(text: str, peers: PeerSet, meant: str | None = None, *, default_port
     A port after a peer's name goes with the host of its noted address. Raises BadInput: `no-such-peer`, `no-address`,
     `who-is-meant`, `bad-address`.
     """
+    peer, address = locate(text, peers, meant, default_port=default_port)
+    if peer is not None:
+        return Target(peer, address)
+    if address.server_name and difflib.get_close_matches(address.server_name, list(peers.peers), 1):
+        raise no_such_peer(address.host, peers)
+    names = ", ".join(list(peers.peers)[:5]) or "none is pinned yet"
+    raise BadInput("who-is-meant", f"which peer is meant at {address}?", f"say it with --peer NAME (known: {names})")
+
+
+def locate(
+    text: str, peers: PeerSet, meant: str | None = None, *, default_port: int | None = None
+) -> tuple[Peer | None, Address]:
+    """The same for an address at which nobody in particular has to be: then the peer is None. Raises BadInput."""
     named = _peer_in(text, peers)
     if named is not None and meant in (None, named.name):
-        return Target(named, _address_of(named, text, default_port))
+        return named, _address_of(named, text, default_port)
     try:
         address = parse_address(text, default_port=default_port)
     except BadInput as error:
@@ -44,14 +57,9 @@ def resolve(text: str, peers: PeerSet, meant: str | None = None, *, default_port
             raise no_such_peer(text, peers) from error
         raise
     if meant is not None:
-        return Target(find_peer(meant, peers), address)
+        return find_peer(meant, peers), address
     there = [peer for peer in peers if peer.address == str(address)]
-    if len(there) == 1:
-        return Target(there[0], address)
-    if address.server_name and difflib.get_close_matches(address.server_name, list(peers.peers), 1):
-        raise no_such_peer(address.host, peers)
-    names = ", ".join(list(peers.peers)[:5]) or "none is pinned yet"
-    raise BadInput("who-is-meant", f"which peer is meant at {address}?", f"say it with --peer NAME (known: {names})")
+    return (there[0] if len(there) == 1 else None), address
 
 
 def _peer_in(text: str, peers: PeerSet) -> Peer | None:
@@ -61,6 +69,14 @@ def _peer_in(text: str, peers: PeerSet) -> Peer | None:
         return whole
     host, colon, port = text.rpartition(":")
     return peers.get(host) if colon and port.isdigit() else None
+
+
+def everybody(peers: PeerSet) -> list[tuple[Peer, Address]]:
+    """Every peer of whom it is noted where it is. Raises BadInput("no-address") when there is none."""
+    found = [(peer, _address_of(peer, peer.name, None)) for peer in peers if peer.address is not None]
+    if not found:
+        raise BadInput("no-address", "of no peer it is noted where it is to be reached", NOTE_ADDRESS)
+    return found
 
 
 def _address_of(peer: Peer, text: str, default_port: int | None) -> Address:

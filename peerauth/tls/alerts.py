@@ -17,7 +17,7 @@ from peerauth.errors import ConnectFailed, PeerAuthError, TrustRefused, printabl
 _ALERT = re.compile(r"\balert ([a-z_ ]+)$")
 
 # RFC 8446 section 6: the alerts by which the other side says that it does not trust us.
-_TRUST_ALERTS = {
+TRUST_ALERTS = {
     "no certificate": 41,
     "bad certificate": 42,
     "unsupported certificate": 43,
@@ -94,7 +94,7 @@ def from_openssl(error: SSL.Error) -> Exception:
 
 def from_alert(name: str) -> PeerAuthError:
     """The error for an alert that the other side sent."""
-    number = _TRUST_ALERTS.get(name)
+    number = TRUST_ALERTS.get(name)
     if number is None:
         if name == "protocol version":
             return ConnectFailed("tls-version", "the other side accepts no TLS version that is allowed here (alert 70)")

@@ -90,6 +90,24 @@ def client_context(
     return context
 
 
+def probing_context(identity: Identity, *, min_tls: MinimumVersion = "1.3", alpn: tuple[bytes, ...] = ()) -> SSL.Context:
+    """A context for connecting with a `Probe`, which is told what happens in the handshake and after it."""
+    context = client_context(identity, min_tls=min_tls, alpn=alpn)
+    context.set_info_callback(_tell)
+    return context
+
+
+def _tell(connection: SSL.Connection, where: int, value: int) -> None:
+    """SSL_CTX_set_info_callback(3). It must not raise: nobody would hear of it."""
+    probe = connection.get_app_data()
+    if probe is None:
+        return
+    if where & SSL.SSL_CB_ALERT and where & SSL.SSL_CB_READ:
+        probe.hear_alert(value & 0xFF)
+    elif where & SSL.SSL_CB_LOOP:
+        probe.note(connection.get_state_string())
+
+
 def _context(method: int, min_tls: MinimumVersion) -> SSL.Context:
     context = SSL.Context(method)
     context.set_min_proto_version(SSL.TLS1_2_VERSION if min_tls == "1.2" else SSL.TLS1_3_VERSION)

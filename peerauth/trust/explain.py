@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from peerauth.errors import TrustRefused
+from peerauth.trust.certificate import Certificate
 from peerauth.trust.decision import Code, Refused
+from peerauth.trust.fingerprint import Fingerprint
 from peerauth.trust.peers import PeerSet
 
 
@@ -53,3 +55,30 @@ def refused_server(refused: Refused, expected: str, where: str, peers: PeerSet) 
     else:
         reason, hint = refused.reason, _hint(refused.code, expected)
     return TrustRefused(str(refused.code), f"{where} is not admitted as {expected}: {presented}, and {reason}", hint)
+
+
+def unpinned_server(fingerprint: Fingerprint, where: str) -> TrustRefused:
+    """The error for the person whose client met a server that nobody in particular was expected to be, and nobody is."""
+    return TrustRefused(
+        str(Code.UNKNOWN),
+        f"{where} is not pinned here: it presents {fingerprint}",
+        "if you know it, ask its owner for `peerauth id --fingerprint`, "
+        f"then: peerauth peer scan {where} --add NAME --expect FINGERPRINT",
+    )
+
+
+def mend_there(code: str, own: Certificate, file: str) -> str:
+    """What to do about a node that refuses us with this code; `file` is the certificate that we present."""
+    add = f"peerauth peer add {file} --expect {own.fingerprint}"
+    anew = f"here: peerauth keygen --force; there: peerauth peer remove NAME (ours there), then peerauth peer add {file}"
+    hints = {
+        Code.EXPIRED: anew,
+        Code.WEAK_KEY: anew,
+        Code.MALFORMED: anew,
+        Code.NOT_YET_VALID: "compare the clocks of the two machines",
+        Code.UNTIL_PASSED: "there: change 'until' in our peers/NAME.toml",
+        Code.NOT_FROM_HERE: "there: our address is not in 'from' of our peers/NAME.toml",
+        Code.NOT_ALLOWED: "there: 'allow' in config.toml does not name us",
+        Code.TOO_MANY: "there: 'max_connections' in our peers/NAME.toml, or in [limits] in config.toml",
+    }
+    return next((hint for known, hint in hints.items() if known == code), f"there, with our certificate: {add}")

@@ -23,8 +23,8 @@ from tests.support.engine import files_of, identity
 from tests.support.targets import target, unused_port
 
 SERVE = ["serve", "--listen", "127.0.0.1:0"]
-TALKING = [SERVE, ["connect", "db-1"], ["get", "https://db-1/"], ["peer", "scan", "localhost:1", "--add", "x"]]
-WITH_KEY = TALKING[:3]
+WITH_KEY = [SERVE, ["connect", "db-1"], ["get", "https://db-1/"], ["check", "db-1"]]
+TALKING = [*WITH_KEY, ["peer", "scan", "localhost:1", "--add", "x"]]
 WORDS = "\udcff\udcfe", "\x1b[2J junk", "9" * 5000, "x" * 100_000, "\0"
 
 
@@ -238,7 +238,7 @@ def test_address_that_is_none(run: Run, pinned: Path, address: str, words: list[
 @pytest.mark.parametrize(
     "address", sorted({*ADDRESSES} - {"host", "host:", "[::1]"}), ids=lambda address: repr(address[:20])
 )
-@pytest.mark.parametrize("words", [["connect"], ["peer", "scan"], ["get"]], ids=lambda words: words[-1])
+@pytest.mark.parametrize("words", [["connect"], ["peer", "scan"], ["get"], ["check"]], ids=lambda words: words[-1])
 def test_other_side_that_nobody_can_be(run: Run, pinned: Path, address: str, words: list[str]) -> None:
     before = tree(pinned)
     result = run(*words, "--", address)
@@ -261,7 +261,8 @@ def test_url_that_cannot_be_asked_for(run: Run, pinned: Path, url: str) -> None:
 
 @pytest.mark.parametrize("words", [["connect", "nobody"], ["get", "https://nobody/"], ["connect", "localhost:1"],
                                    ["connect", "localhost:1", "--peer", "nobody"], ["get", "https://db-1/", "--peer", "\0"],
-                                   ["connect", "db-1"]], ids=" ".join)  # fmt: skip
+                                   ["connect", "db-1"], ["check", "nobody"], ["check", "localhost:1", "--peer", "nobody"],
+                                   ["check", "db-1"]], ids=" ".join)  # fmt: skip
 def test_peer_that_is_not_there_or_nowhere(run: Run, pinned: Path, words: list[str]) -> None:
     before = tree(pinned)
     result = run(*words)
@@ -417,7 +418,9 @@ def test_output_that_cannot_be_written(run: Run, tmp_path: Path, place: str) -> 
     assert tree(tmp_path) == before
 
 
-@pytest.mark.parametrize("words", [["get", "https://WHERE/"], ["peer", "scan", "WHERE"]], ids=lambda words: words[0])
+@pytest.mark.parametrize(
+    "words", [["get", "https://WHERE/"], ["peer", "scan", "WHERE"], ["check", "WHERE"]], ids=lambda words: words[0]
+)
 def test_standard_output_is_full(pinned: Path, words: list[str]) -> None:
     with db_1(answer) as where, Path("/dev/full").open("wb") as full:
         peer = ["--peer", "db-1"] if words[0] == "get" else []
