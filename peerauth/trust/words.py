@@ -1,9 +1,9 @@
 """Numbers as words that can be read aloud, and back: fingerprints, and the codes of pairing.
 
 The words are those of BIP-39's English list (2048 of them, 11 bits each, no two of which begin with the same four letters).
-A fingerprint is written as BIP-39 writes 256 bits: 24 words, of which the last 8 bits are the first 8 of the bits' SHA-256. So
-of wrong words and wrong orders 255 in 256 are noticed when they are read; all of them are when the fingerprint is compared.
-Words of a fingerprint are no secret.
+A fingerprint is written as BIP-39 writes 256 bits: 24 words, whose last 8 bits are the first 8 of the SHA-256 of the others.
+So of wrong words and wrong orders 255 in 256 are noticed when they are read; all of them are when the fingerprint is
+compared. Words of a fingerprint are no secret.
 """
 
 from __future__ import annotations
