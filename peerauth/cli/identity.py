@@ -56,7 +56,7 @@ def identity(
 
     The password for --p12 comes from --p12-password-file, $PEERAUTH_P12_PASSWORD or the terminal.
     """
-    from peerauth.cli.describe import aligned, certificate_facts, validity
+    from peerauth.cli.describe import certificate_facts
     from peerauth.store.config import load_config
 
     if sum((pem, fingerprint, words, qr, p12 is not None)) > 1:
@@ -80,22 +80,9 @@ def identity(
     elif fingerprint:
         ui.data(str(certificate.fingerprint))
     elif words:
-        from peerauth.trust.words import in_rows
-
-        ui.data("\n".join(in_rows(certificate.fingerprint.words)))
-        ui.say("these words say what the fingerprint says: they are no secret, and open nothing (a wallet's look the same)")
+        _show_words(ui, certificate)
     else:
-        lines = [
-            ("name", config.name),
-            ("fingerprint", str(certificate.fingerprint)),
-            ("key", certificate.key_type),
-            ("valid", validity(certificate, now)),
-            ("names", ", ".join(certificate.alternative_names) or "none"),
-            ("certificate", ui.path(config.certificate)),
-            ("private key", ui.path(config.key)),
-            ("peers", ui.path(config.peers)),
-        ]
-        ui.data(aligned(lines))
+        _show(ui, config, certificate, now)
     if now > certificate.not_after:
         ui.warn(
             "this certificate has expired: no peer admits it",
@@ -119,7 +106,34 @@ def _certificate(ui: Ui, config: Config) -> Certificate:
     return read_own_certificate(config)
 
 
+def _show(ui: Ui, config: Config, certificate: Certificate, now: datetime) -> None:
+    from peerauth.cli.describe import aligned, validity
+
+    lines = [
+        ("name", config.name),
+        ("fingerprint", str(certificate.fingerprint)),
+        ("key", certificate.key_type),
+        ("valid", validity(certificate, now)),
+        ("names", ", ".join(certificate.alternative_names) or "none"),
+        ("certificate", ui.path(config.certificate)),
+        ("private key", ui.path(config.key)),
+        ("peers", ui.path(config.peers)),
+    ]
+    ui.data(aligned(lines))
+
+
+def _show_words(ui: Ui, certificate: Certificate) -> None:
+    from peerauth.trust.words import in_rows
+
+    ui.data("\n".join(in_rows(certificate.fingerprint.words)))
+    ui.say("these words say what the fingerprint says: they are no secret, and open nothing (a wallet's look the same)")
+
+
 def _show_qr(ui: Ui, config: Config, certificate: Certificate, address: str | None) -> None:
+    import io
+
+    import segno
+
     from peerauth.cli.reachable import reachable
 
     where = reachable(config, address)
@@ -129,10 +143,6 @@ def _show_qr(ui: Ui, config: Config, certificate: Certificate, address: str | No
     if ui.json:
         ui.emit({"name": config.name, "fingerprint": certificate.fingerprint, "address": str(where), "link": link})
         return
-    import io
-
-    import segno
-
     picture = io.StringIO()
     segno.make_qr(link).terminal(picture, compact=True)
     ui.picture(picture.getvalue().splitlines())

@@ -1,7 +1,7 @@
 """The proof that both sides know the code of pairing, bound to their certificates and to the connection between them.
 
-SPAKE2 makes of a short code a long key, and gives whoever does not know the code one guess in each exchange. Three things are
-proven at once: the code, both certificates (as the identities in SPAKE2), and that both ends are ends of the same TLS
+SPAKE2 makes of a short code a long key, and gives whoever does not know the code one guess in each exchange. Three things
+are proven at once: the code, both certificates (as the identities in SPAKE2), and that both ends are ends of the same TLS
 connection (by its exporter). Somebody in the middle would have to guess the code, once. The format is in docs/protocol.md.
 """
 

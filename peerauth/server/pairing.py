@@ -71,7 +71,7 @@ async def _pin(visit: Visit, turn: Turn, certificate: Certificate, proposed: str
 
 
 def _note(turn: Turn, stage: Stage, name: str = "", reason: str = "") -> None:
-    """Tell `peerauth pair`, unless it is gone: what was done stays done. Not in a thread: nothing can be cancelled halfway."""
+    """Tell `peerauth pair`, unless it is gone: what was done stays done. Not in a thread, so that nothing is cancelled."""
     with contextlib.suppress(PeerAuthError):
         turn.advance(stage, name, reason)
 

@@ -46,9 +46,11 @@ def to_words(digest: bytes) -> str:
 
 def from_words(text: str) -> bytes:
     """The fingerprint's 32 bytes. Raises BadInput("bad-fingerprint") saying which word, or what about them, is wrong."""
-    bits = 0
-    for number in _read(text, OF_A_FINGERPRINT, "bad-fingerprint", "a fingerprint"):
-        bits = bits << BITS | number
+    try:
+        numbers = _read(text, OF_A_FINGERPRINT, "a fingerprint")
+    except _Slip as slip:
+        raise BadInput("bad-fingerprint", *slip.args) from slip
+    bits = functools.reduce(lambda bits, number: bits << BITS | number, numbers)
     data = bits.to_bytes(33, "big")
     if hashlib.sha256(data[:32]).digest()[:1] != data[32:]:
         raise BadInput(
@@ -61,7 +63,10 @@ def from_words(text: str) -> bytes:
 
 def read_code(text: str) -> str:
     """A code of pairing in its one form, `river-tiger-bamboo`. Raises BadInput("bad-code")."""
-    return "-".join(word_list()[number] for number in _read(text, OF_A_CODE, "bad-code", "a code"))
+    try:
+        return "-".join(word_list()[number] for number in _read(text, OF_A_CODE, "a code"))
+    except _Slip as slip:
+        raise BadInput("bad-code", *slip.args) from slip
 
 
 def look_like_words(text: str) -> bool:
@@ -80,8 +85,12 @@ def _split(text: str) -> list[str]:
     return [word for word in _SEPARATORS.split(text[:LONGEST].lower()) if word]
 
 
-def _read(text: str, count: int, code: str, what: str) -> Sequence[int]:
-    """The numbers of so many words. Raises BadInput(code)."""
+class _Slip(Exception):
+    """What is wrong with what was typed, and a hint."""
+
+
+def _read(text: str, count: int, what: str) -> Sequence[int]:
+    """The numbers of so many words. Raises _Slip."""
     words = _split(text)
     numbers = []
     for place, word in enumerate(words[:count], start=1):
@@ -89,8 +98,8 @@ def _read(text: str, count: int, code: str, what: str) -> Sequence[int]:
         if number is None or not word_list()[number].startswith(word):
             near = difflib.get_close_matches(word, word_list(), 1, 0.5)
             hint = f"did you mean {near[0]}?" if near else _HINT
-            raise BadInput(code, f"word {place}, '{printable(word, 20)}', is none of the list", hint)
+            raise _Slip(f"word {place}, '{printable(word, 20)}', is none of the list", hint)
         numbers.append(number)
     if len(words) != count or len(text) > LONGEST:
-        raise BadInput(code, f"{what} has {count} words, and these are {len(words)}", _HINT)
+        raise _Slip(f"{what} has {count} words, and these are {len(words)}", _HINT)
     return numbers
