@@ -20,6 +20,7 @@ from peerauth.errors import BadInput, UsageError
 if TYPE_CHECKING:
     from peerauth.trust.certificate import Certificate
     from peerauth.trust.fingerprint import Fingerprint
+    from peerauth.trust.peers import PeerSet
 
 
 @command
@@ -64,9 +65,9 @@ def pair(
         raise BadInput("name-taken", known, f"choose another name, or first: peerauth peer remove {name}")
     own = own or config.name
     if address is None:
-        from peerauth.cli.pair_waiting import wait
+        from peerauth.cli.pair_waiting import Waiter
 
-        wait(ui, config, identity, directory, listen, name, own, tags)
+        Waiter(ui, config, identity, directory).wait(listen, own, name, tags)
         return
 
     import asyncio
@@ -75,6 +76,7 @@ def pair(
     from peerauth.store.config import reserved_names
     from peerauth.trust.peers import PeerSettings
 
+    before = directory.current
     settings = PeerSettings(address=str(address), tags=tags)
 
     async def pin(certificate: Certificate, proposed: str) -> str:
@@ -82,17 +84,21 @@ def pair(
         return await asyncio.to_thread(directory.enrol, name or proposed, certificate, settings, reserved)
 
     called, certificate = run(pair_with(identity, address, code or _read(ui), own, pin))
-    tell(ui, called, certificate.fingerprint, certificate, paired=True)
+    tell(ui, called, certificate.fingerprint, certificate, before, paired=True)
 
 
-def tell(ui: Ui, name: str, fingerprint: Fingerprint, certificate: Certificate | None, *, paired: bool) -> None:
-    """Say who was pinned; `paired`: whether it is known that the other side has pinned us, too."""
+def tell(
+    ui: Ui, name: str, fingerprint: Fingerprint, certificate: Certificate | None, before: PeerSet, *, paired: bool
+) -> None:
+    """Say who was pinned; `before`: who was so far; `paired`: whether it is known that the other side has pinned us, too."""
     if ui.json:
         ui.emit({"name": name, "fingerprint": fingerprint, "words": fingerprint.words, "paired": paired})
     else:
         ui.data(aligned([("name", name), ("fingerprint", str(fingerprint)), *words_lines(fingerprint)]))
     for sentence in certificate.unusual(datetime.now(UTC)) if certificate else ():
         ui.warn(f"{name}: {sentence}")
+    if before.holder(fingerprint) is not None:
+        ui.say(f"{name} was pinned already; its name and what is noted about it stay as they are")
     if paired:
         ui.say(f"paired: {name} and this node have pinned each other; to undo it here: peerauth peer remove {name}")
     else:
