@@ -47,11 +47,20 @@ class Waiting:
         shown = json.loads(process.stdout.readline())
         self.code: str = shown["code"]
         self.address: str = shown["address"]
+        self._said = ""
+
+    def wait_for(self, text: str) -> None:
+        """Wait until it says this to people."""
+        assert self.process.stderr is not None
+        while text not in self._said:
+            line = self.process.stderr.readline()
+            assert line, f"{text!r} never came:\n{self._said}"
+            self._said += line
 
     def end(self) -> Result:
         """Wait until it has ended; what it said behind its code."""
         out, err = self.process.communicate(timeout=DEADLINE_S)
-        return Result(self.process.returncode, out, err)
+        return Result(self.process.returncode, out, self._said + err)
 
 
 @contextlib.contextmanager
