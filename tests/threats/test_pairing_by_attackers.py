@@ -322,8 +322,8 @@ async def _leave_after(node: Open, steps: int, code: str) -> None:
     """Break off, without a goodbye, after so many messages of an initiator."""
     with contextlib.suppress(PeerAuthError, OSError):
         async with talking(node.address) as line:
+            ours = exchange(line, code)
             if steps > 0:
-                ours = exchange(line, code)
                 await line.send(Pair(ours.element))
                 ours.hear((await line.receive(Element)).element)
             if steps > 1:
