@@ -32,7 +32,9 @@ def named(listen: Address) -> Address:
 
 
 def is_every_interface(address: Address) -> bool:
-    """Whether this is an address of all interfaces: none, 0.0.0.0 or ::."""
+    """Whether this is an address of all interfaces: no host, 0.0.0.0 or ::."""
+    if address.path is not None:
+        return False
     try:
         return not address.host or ipaddress.ip_address(address.host).is_unspecified
     except ValueError:

@@ -17,6 +17,7 @@ from peerauth.trust.identity import Identity
 from peerauth.trust.pairing import not_pairing
 
 Pin = Callable[[Certificate, str], Awaitable[str]]  # pins the other side, which proposes this name; the name it got
+_NAMES = {"bad-name", "name-reserved", "name-taken"}
 _SEE = "there: peerauth peer list; pairing again, with a new code, mends it either way"
 
 
@@ -104,7 +105,8 @@ class _Attempt:
             return TrustRefused("not-pairing", f"{where}: {error.reason}", not_pairing().hint)
         if error.code == "wrong-code":
             return TrustRefused("wrong-code", f"{where} says no: {error.reason}; nothing was pinned here", _AGAIN)
-        return TrustRefused(error.code, f"{where} says no: {error.reason}; nothing was pinned here", None, side="peer")
+        hint = "propose another: --as NAME; or there: peerauth pair --name NAME" if error.code in _NAMES else None
+        return TrustRefused(error.code, f"{where} says no: {error.reason}; nothing was pinned here", hint, side="peer")
 
 
 _AGAIN = (

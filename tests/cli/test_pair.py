@@ -13,7 +13,7 @@ import pytest
 
 from tests.cli.running import DEADLINE_S, Result, Terminal, peerauth, process
 from tests.support import needs
-from tests.support.engine import files_of, identity
+from tests.support.engine import Caller, files_of, hear_line, identity
 from tests.support.pairing import pin, pins, waiting
 from tests.support.workers import Home, serving
 
@@ -181,6 +181,7 @@ def test_a_name_that_a_service_is_made_for_must_be_given(node: Home, alice: Home
         other = wait.end()
     assert (result.code, other.code) == (3, 1)
     assert "the name alice is one that a service" in result.err
+    assert "--as NAME" in result.err
     assert "knew the code, and was not pinned" in other.err
     assert "peerauth pair --name NAME" in other.err
     assert pins(node) == pins(alice) == {}
@@ -223,6 +224,26 @@ def test_after_two_slips_the_third_may_be_right(node: Home, alice: Home) -> None
         assert initiate(alice, wait.address, wait.code).code == 0
         assert wait.end().code == 0
     both_have_it(node, alice)
+
+
+def test_over_a_unix_socket(node: Home, alice: Home) -> None:
+    door = f"unix:{node.home}/door"
+    with waiting(node, listen=door) as wait:
+        assert wait.address == door
+        assert initiate(alice, wait.address, wait.code).code == 0
+        assert wait.end().code == 0
+    both_have_it(node, alice)
+
+
+def test_a_server_that_can_note_nothing_serves_all_the_same(node: Home) -> None:
+    (node.home / "state").write_text("")
+    node.pin("alice")
+    with serving(node, workers=1, relay=False) as server:
+        with Caller(identity("alice")).open(server.port) as tls:
+            tls.sendall(b"GET /hello HTTP/1.1\r\nHost: node\r\n\r\n")
+            assert hear_line(tls).startswith("HTTP/1.1 200")
+        result = peerauth("pair", "--home", node.home, "--json")
+        assert (result.code, result.json["error"]["code"]) == (1, "not-a-directory")
 
 
 def test_only_one_window_at_a_time_and_ctrl_c_closes_it(node: Home, alice: Home) -> None:
