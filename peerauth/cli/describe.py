@@ -10,6 +10,7 @@ from peerauth.cli.ui import Cell
 
 if TYPE_CHECKING:
     from peerauth.trust.certificate import Certificate
+    from peerauth.trust.fingerprint import Fingerprint
     from peerauth.trust.peers import Peer, PeerSettings
 
 _SOON = timedelta(days=30)
@@ -64,6 +65,7 @@ def certificate_lines(certificate: Certificate, now: datetime) -> list[tuple[str
     """A certificate for people."""
     return [
         ("fingerprint", str(certificate.fingerprint)),
+        *words_lines(certificate.fingerprint),
         ("key", certificate.key_type),
         ("key fingerprint", str(certificate.key_fingerprint)),
         ("valid", validity(certificate, now)),
@@ -73,6 +75,14 @@ def certificate_lines(certificate: Certificate, now: datetime) -> list[tuple[str
         ("names", ", ".join(certificate.alternative_names) or "none"),
         *(("unusual", sentence) for sentence in certificate.unusual(now)),
     ]
+
+
+def words_lines(fingerprint: Fingerprint) -> list[tuple[str, str]]:
+    """A fingerprint as words, in rows that can be read aloud."""
+    from peerauth.trust.words import in_rows
+
+    first, *rest = in_rows(fingerprint.words)
+    return [("in words", first), *(("", row) for row in rest)]
 
 
 def peer_facts(peer: Peer, certificates: Sequence[Certificate], now: datetime) -> dict[str, Any]:
@@ -108,7 +118,7 @@ def settings_lines(settings: PeerSettings) -> list[tuple[str, str]]:
 
 def aligned(lines: Sequence[tuple[str, str]]) -> str:
     """Labels and texts as two columns."""
-    return "\n".join(f"{label + ':':<{_LABEL}} {_one_line(text)}" for label, text in lines)
+    return "\n".join(f"{label + ':' if label else '':<{_LABEL}} {_one_line(text)}" for label, text in lines)
 
 
 def _one_line(text: str) -> str:

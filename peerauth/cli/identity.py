@@ -27,6 +27,12 @@ def identity(
     *,
     pem: Annotated[bool, typer.Option("--pem", help="Print the certificate as PEM, to hand to others.")] = False,
     fingerprint: Annotated[bool, typer.Option("--fingerprint", help="Print the fingerprint alone.")] = False,
+    words: Annotated[bool, typer.Option("--words", help="Print the fingerprint as 24 words, to read aloud.")] = False,
+    qr: Annotated[bool, typer.Option("--qr", help="Print fingerprint and address as a QR code.")] = False,
+    address: Annotated[
+        str | None,
+        typer.Option("--address", metavar="HOST:PORT", help="With --qr: where others reach this node.", show_default=False),
+    ] = None,
     p12: Annotated[
         Path | None,
         typer.Option(
@@ -50,37 +56,33 @@ def identity(
 
     The password for --p12 comes from --p12-password-file, $PEERAUTH_P12_PASSWORD or the terminal.
     """
-    from peerauth.cli.describe import aligned, certificate_facts, validity
+    from peerauth.cli.describe import certificate_facts
     from peerauth.store.config import load_config
 
-    if sum((pem, fingerprint, p12 is not None)) > 1:
-        raise UsageError("usage", "--pem, --fingerprint and --p12 exclude each other: choose one")
+    if sum((pem, fingerprint, words, qr, p12 is not None)) > 1:
+        raise UsageError("usage", "--pem, --fingerprint, --words, --qr and --p12 exclude each other: choose one")
+    if address is not None and not qr:
+        raise UsageError("usage", "--address goes with --qr")
     config = load_config(ui.home)
     if p12 is not None:
         _write_archive(ui, config, p12, p12_password_file, passphrase_file, force=force)
         return
     certificate = _certificate(ui, config)
     now = datetime.now(UTC)
-    if ui.json:
+    if qr:
+        _show_qr(ui, config, certificate, address)
+    elif ui.json:
         files = {"key": config.key, "certificate": config.certificate, "config": config.path, "peers": config.peers}
-        extra = {"pem": certificate.pem} if pem else {}
+        extra = {"pem": certificate.pem} if pem else {"words": certificate.fingerprint.words} if words else {}
         ui.emit({"name": config.name, **certificate_facts(certificate, now), "files": files, **extra})
     elif pem:
         ui.data(certificate.pem.rstrip("\n"))
     elif fingerprint:
         ui.data(str(certificate.fingerprint))
+    elif words:
+        _show_words(ui, certificate)
     else:
-        lines = [
-            ("name", config.name),
-            ("fingerprint", str(certificate.fingerprint)),
-            ("key", certificate.key_type),
-            ("valid", validity(certificate, now)),
-            ("names", ", ".join(certificate.alternative_names) or "none"),
-            ("certificate", ui.path(config.certificate)),
-            ("private key", ui.path(config.key)),
-            ("peers", ui.path(config.peers)),
-        ]
-        ui.data(aligned(lines))
+        _show(ui, config, certificate, now)
     if now > certificate.not_after:
         ui.warn(
             "this certificate has expired: no peer admits it",
@@ -102,6 +104,49 @@ def _certificate(ui: Ui, config: Config) -> Certificate:
                 raise
             ui.detail(f"not compared with its key: {error.message}")
     return read_own_certificate(config)
+
+
+def _show(ui: Ui, config: Config, certificate: Certificate, now: datetime) -> None:
+    from peerauth.cli.describe import aligned, validity
+
+    lines = [
+        ("name", config.name),
+        ("fingerprint", str(certificate.fingerprint)),
+        ("key", certificate.key_type),
+        ("valid", validity(certificate, now)),
+        ("names", ", ".join(certificate.alternative_names) or "none"),
+        ("certificate", ui.path(config.certificate)),
+        ("private key", ui.path(config.key)),
+        ("peers", ui.path(config.peers)),
+    ]
+    ui.data(aligned(lines))
+
+
+def _show_words(ui: Ui, certificate: Certificate) -> None:
+    from peerauth.trust.words import in_rows
+
+    ui.data("\n".join(in_rows(certificate.fingerprint.words)))
+    ui.say("these words say what the fingerprint says: they are no secret, and open nothing (a wallet's look the same)")
+
+
+def _show_qr(ui: Ui, config: Config, certificate: Certificate, address: str | None) -> None:
+    import io
+
+    import segno
+
+    from peerauth.cli.reachable import reachable
+
+    where = reachable(config, address)
+    link = certificate.fingerprint.link(str(where), config.name)
+    if where.is_loopback:
+        ui.warn(f"{where} leads nowhere from other machines", "say where they reach this one: --address HOST:PORT")
+    if ui.json:
+        ui.emit({"name": config.name, "fingerprint": certificate.fingerprint, "address": str(where), "link": link})
+        return
+    picture = io.StringIO()
+    segno.make_qr(link).terminal(picture, compact=True)
+    ui.picture(picture.getvalue().splitlines())
+    ui.say(link)
 
 
 def _write_archive(

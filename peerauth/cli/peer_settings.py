@@ -65,7 +65,7 @@ class Wanted:
         """Read the options. Raises UsageError naming the one that cannot be read."""
         wanted = {
             "note": _note(note) if note is not None else None,
-            "tags": tuple(dict.fromkeys(_tag(tag) for tag in tags)) if tags else None,
+            "tags": read_tags(tags) if tags else None,
             "address": _address(address) if address is not None else None,
             "until": _until(until, now) if until is not None else None,
             "sources": tuple(dict.fromkeys(_network(source) for source in sources)) if sources else None,
@@ -85,6 +85,11 @@ def _note(text: str) -> str:
     if len(text) > _LONGEST_NOTE:
         raise UsageError("bad-note", f"--note: it is longer than {_LONGEST_NOTE} characters")
     return _encodable(text, "--note")
+
+
+def read_tags(texts: Sequence[str]) -> tuple[str, ...]:
+    """What --tag says, each once. Raises UsageError("bad-tag")."""
+    return tuple(dict.fromkeys(_tag(text) for text in texts))
 
 
 def _tag(text: str) -> str:

@@ -38,6 +38,7 @@ COMMANDS = {
     "connect": ("connect:connect", "Reach a peer: standard input goes there, what it answers comes to standard output."),
     "get": ("get:get", "Ask a peer for something over HTTPS."),
     "check": ("check:check", "See whether a peer and this node admit each other, and if not, why, and what to type."),
+    "pair": ("pair:pair", "Pair with another node by a short code: both pin each other."),
     "demo": (
         "demo:demo",
         "Watch it work: two nodes pin each other, a stranger is refused, a removed peer's connection ends.",

@@ -20,8 +20,8 @@ from peerauth.errors import PeerAuthError, printable
 
 _LONGEST_LINE = 4000
 _GAP, _NARROWEST = 2, 7  # between the columns of a table, and for the last one
-_CODES = {"red": "31", "yellow": "33", "bold": "1", "dim": "2"}
-Style = Literal["", "red", "yellow", "bold", "dim"]
+_CODES = {"red": "31", "yellow": "33", "bold": "1", "dim": "2", "white on black": "97;40"}
+Style = Literal["", "red", "yellow", "bold", "dim", "white on black"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,11 @@ class Ui:
     def data(self, text: str) -> None:
         """Print what the command was asked for, on standard output."""
         _print(sys.stdout, escaped(text))
+
+    def picture(self, rows: Sequence[str]) -> None:
+        """Print a picture made of block characters, which are its light parts, on standard output."""
+        for row in rows:
+            _print(sys.stdout, painted(escaped(row), "white on black", sys.stdout))
 
     def emit(self, value: object) -> None:
         """Print one JSON value on standard output: on one line, or indented for a person to read."""

@@ -133,8 +133,10 @@ class Desk:
                 visit.line.abort()
                 task.cancel()
 
-    async def close(self) -> None:
-        """End every conversation."""
+    async def close(self, grace: float = 0) -> None:
+        """End every conversation, those that are under way after `grace` seconds at the latest."""
+        if grace and self._visits:
+            await asyncio.wait(list(self._visits), timeout=grace)
         tasks = list(self._visits)
         for task in tasks:
             task.cancel()

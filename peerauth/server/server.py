@@ -235,15 +235,18 @@ class Server:
             await self.stop(0)
         hurrying.cancel()
 
-    async def stop(self, drain: float | None = None) -> None:
-        """Accept no more; give open connections `drain` seconds (default: the configured limit) to end, then end them."""
+    async def stop(self, drain: float | None = None, *, visits: float = 0) -> None:
+        """Accept no more; give open connections `drain` seconds (default: the configured limit) to end, then end them.
+
+        `visits`: seconds for those who speak peerauth/1; strangers can be among them.
+        """
         for listener in self._listeners:
             listener.stop()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.live.none_left(), self.limits.drain if drain is None else drain)
         for served in self.live.everyone():
             served.abort()
-        await self._desk.close()
+        await self._desk.close(visits)
         tasks = [self._following, self._ticking]
         for task in tasks:
             task.cancel()

@@ -168,6 +168,47 @@ def _lock(descriptor: int) -> None:
 
 
 @contextlib.contextmanager
+def held(path: Path, *, shared: bool = False) -> Iterator[bool]:
+    """Have the lock that is this file until the block ends, as a sign of life; whether it could be had.
+
+    It is not waited for. With `shared` many may have it, and it can be had: only who just asks `is_held` is waited for.
+    """
+    with _reported(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        yield _lock_at_once(descriptor, shared=shared, wait=shared)
+    finally:
+        os.close(descriptor)
+
+
+def is_held(path: Path, *, shared: bool = False) -> bool:
+    """Whether somebody has this lock; `shared`: of the kind that many may have. A process that was killed has none."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return not _lock_at_once(descriptor, shared=not shared, wait=False)
+    finally:
+        os.close(descriptor)
+
+
+def _lock_at_once(descriptor: int, *, shared: bool, wait: bool) -> bool:
+    try:
+        if sys.platform == "win32":
+            import msvcrt  # noqa: PLC0415 - Windows alone has it
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl  # noqa: PLC0415 - Windows has none
+
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
 def output_file(path: Path) -> Iterator[BinaryIO]:
     """A file to stream into that appears under its name only when the block ends well.
 

@@ -18,6 +18,7 @@ from peerauth.store import files
 
 DIRECTORY = "state"
 LARGEST = 8 << 20  # bytes of one file
+SERVING = "serving"  # what `serve` is seen to do
 
 
 class State:
@@ -37,6 +38,20 @@ class State:
         except (BadInput, ValueError, RecursionError):
             return {}
         return value if isinstance(value, dict) else {}
+
+    @contextlib.contextmanager
+    def alive(self, what: str, *, many: bool = False) -> Iterator[bool]:
+        """Be seen by other processes to do this until the block ends, or this process; `many`: others may do it, too.
+
+        Whether it is so: False when another process does it. Raises PeerAuthError("cannot-write").
+        """
+        files.make_directory(self._directory, 0o700)
+        with files.held(self._directory / f"{what}.alive", shared=many) as had:
+            yield had
+
+    def is_alive(self, what: str, *, many: bool = False) -> bool:
+        """Whether a process is doing this just now."""
+        return files.is_held(self._directory / f"{what}.alive", shared=many)
 
     @contextlib.contextmanager
     def changing(self, name: str) -> Iterator[dict[str, Any]]:

@@ -13,11 +13,13 @@ import re
 from dataclasses import dataclass
 
 from peerauth.errors import BadInput
+from peerauth.trust import words
 
 # Of "sha256//" and "SHA256:" the slashes of the one are not the base64 of the other.
 _PREFIX = re.compile(r"\s*(?:sha-?256|sha256 fingerprint|fingerprint)\s*(?:=|//|:)\s*", re.IGNORECASE)
 _HEX_SEPARATORS = re.compile(r"[\s:.-]")
 _HEX = re.compile(r"[0-9a-fA-F]{64}")
+_LINK = re.compile(r"peerauth://([0-9a-f]{64})(?:@[^\s@]*)?")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{43}=?")
 
 
@@ -38,20 +40,33 @@ class Fingerprint:
 
     @classmethod
     def parse(cls, text: str) -> Fingerprint:
-        """Read hex with or without colons, `SHA256:base64`, or the line that openssl prints.
+        """Read hex with or without colons, `SHA256:base64`, the line that openssl prints, 24 words, or a QR code's text.
 
         Raises BadInput("bad-fingerprint") for anything else; a shortened fingerprint is never enough.
         """
-        if len(text) <= 200:
+        if len(text) <= words.LONGEST:
             found = _PREFIX.match(text)
             digest = _digest(text[found.end() if found else 0 :].strip())
+            if digest is None and words.look_like_words(text):
+                digest = words.from_words(text)
+            if digest is None and (link := _LINK.fullmatch(text.strip())):
+                digest = bytes.fromhex(link[1])
             if digest is not None:
                 return cls(digest)
         raise BadInput(
             "bad-fingerprint",
-            "this is not a SHA-256 fingerprint: 64 hex digits (colons allowed) or SHA256:base64 are expected",
+            "this is not a SHA-256 fingerprint: 64 hex digits (colons allowed), SHA256:base64 or 24 words are expected",
             "on the other machine type: peerauth id --fingerprint",
         )
+
+    @property
+    def words(self) -> str:
+        """The fingerprint as 24 words, to be read aloud."""
+        return words.to_words(self.digest)
+
+    def link(self, address: str, name: str) -> str:
+        """What a QR code says: whose fingerprint this is, and where it serves. Both are plain: a HOST:PORT and a name."""
+        return f"peerauth://{self.digest.hex()}@{address}?name={name}"
 
     def __str__(self) -> str:
         return self.digest.hex(":").upper()

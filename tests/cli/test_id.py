@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 import stat
 import subprocess
 from pathlib import Path
 
 import pytest
+import segno
 
+from peerauth.trust.fingerprint import Fingerprint
 from tests.cli.conftest import Run
 from tests.cli.running import Terminal, peerauth, process, tree
 from tests.support import needs
@@ -192,3 +195,99 @@ def test_a_directory_without_a_node_says_how_to_make_one(tmp_path: Path) -> None
     assert result.code == 1
     assert "is not the home of a node" in result.err
     assert "peerauth keygen" in result.err
+
+
+BLOCKS = {" ": (1, 1), "▀": (0, 1), "▄": (1, 0), "█": (0, 0)}  # (upper, lower): 1 is dark
+
+
+def modules(picture: str) -> list[bytearray]:
+    """A QR code as it is printed, as rows of dark and light modules without the quiet zone."""
+    rows = []
+    for line in picture.splitlines():
+        rows += [bytearray(BLOCKS[block][half] for block in line) for half in (0, 1)]
+    size = len(rows[0])
+    assert not any(any(row) for row in [*rows[:4], *rows[size - 4 : size]])
+    return [row[4:-4] for row in rows[4 : size - 4]]
+
+
+def test_the_qr_code_says_fingerprint_address_and_name(must: Run) -> None:
+    result = must("id", "--qr", "--address", "db.example:8443")
+    pin = Fingerprint.parse(must("id", "--fingerprint").out)
+    link = f"peerauth://{pin.digest.hex()}@db.example:8443?name=node"
+    assert result.err == f"{link}\n"
+    assert "\x1b" not in result.out
+    assert modules(result.out) == list(segno.make_qr(link).matrix)
+    assert modules(result.out) != list(segno.make_qr(link.replace("node", "noda")).matrix)
+    assert must("id", "--qr", "--address", "db.example", "--json").json["link"] == link
+    assert Fingerprint.parse(link) == pin
+
+
+@pytest.mark.parametrize(("variables", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
+def test_on_a_terminal_light_is_light_whatever_its_colours(home: Path, variables: dict[str, str], coloured: bool) -> None:
+    terminal = Terminal("id", "--qr", "--address", "db.example:1", "--home", home, env=variables)
+    code, shown = terminal.end()
+    assert code == 0
+    rows = [line for line in shown.split("\r\n") if "█" in line or "▀" in line]
+    assert all((line.startswith("\x1b[97;40m") and line.endswith("\x1b[0m")) is coloured for line in rows)
+    picture = "\n".join(line.removeprefix("\x1b[97;40m").removesuffix("\x1b[0m") for line in rows)
+    link = Fingerprint.parse(peerauth("id", "--fingerprint", "--home", home).out).link("db.example:1", "node")
+    assert modules(picture) == list(segno.make_qr(link).matrix)
+
+
+@pytest.mark.parametrize(
+    ("listen", "expected"),
+    [
+        ('"10.1.2.3:9000"', "10.1.2.3:9000"),
+        ('"unix:/run/x"', None),
+        ('":9000"', "9000"),
+        ('"0.0.0.0:9000"', "9000"),
+        ('"[::]:9000"', "9000"),
+        ('"[2001:db8::1]:9000"', "[2001:db8::1]:9000"),
+    ],
+)
+def test_without_an_address_it_is_where_the_first_service_is_reached(
+    must: Run, home: Path, listen: str, expected: str | None
+) -> None:
+    (home / "config.toml").write_text(f'[node]\nname = "node"\n[[serve]]\nlisten = {listen}\n')
+    address = must("id", "--qr", "--json").json["address"]
+    host = socket.gethostname()
+    assert address == (f"{host}:8443" if expected is None else f"{host}:{expected}" if expected.isdigit() else expected)
+
+
+def test_an_address_that_leads_nowhere_from_elsewhere_is_warned_about(must: Run) -> None:
+    assert "leads nowhere from other machines" in must("id", "--qr", "--address", "127.0.0.1:1").err
+    assert "leads nowhere" not in must("id", "--qr", "--address", "127.1.example:1").err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--qr", "--words"],
+        ["--pem", "--words"],
+        ["--address", "a:1"],
+        ["--qr", "--address", "unix:x"],
+        ["--qr", "--address", ":1"],
+    ],
+)
+def test_what_does_not_go_together_is_refused(run: Run, words: list[str]) -> None:
+    assert run("id", *words).code == 2
+
+
+def test_words_can_be_read_to_somebody_who_types_them(must: Run, home: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    assert peerauth("keygen", "other", "--type", "p256", "--home", other).code == 0
+    result = must("id", "--words")
+    assert "no secret" in result.err
+    assert must("id", "--words", "--json").json["words"].split() == result.out.split()
+    typed = " ".join(word[:4].upper() for word in result.out.split())
+    assert peerauth("peer", "add", home / "node.crt", "--expect", typed, "--home", other).code == 0
+    assert result.out.split() == [
+        word
+        for line in peerauth("peer", "show", "node", "--home", other).out.splitlines()[3:7]
+        for word in line.split()
+        if word not in {"in", "words:"}
+    ]
+    wrong = peerauth("peer", "add", home / "node.crt", "--expect", typed.rsplit(" ", 1)[0], "--home", other)
+    assert (wrong.code, "and these are 23" in wrong.err) == (2, True)
+    other_words = peerauth("id", "--words", "--home", other).out
+    assert peerauth("peer", "add", home / "node.crt", "--expect", other_words, "--home", other).code == 3

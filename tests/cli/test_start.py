@@ -26,8 +26,8 @@ sys.exit(main())
 """
 HEAVY = {
     "OpenSSL", "aiohttp", "anyio", "asyncio", "click", "concurrent", "cryptography", "httptools", "logging",
-    "multiprocessing", "pydantic", "pydantic_core", "rich", "ssl", "tempfile", "tomli_w", "tomllib", "typing_extensions",
-    "urllib3", "uvicorn", "uvloop", "watchfiles",
+    "mnemonic", "multiprocessing", "pydantic", "pydantic_core", "rich", "segno", "spake2", "ssl", "tempfile", "tomli_w",
+    "tomllib", "typing_extensions", "urllib3", "uvicorn", "uvloop", "watchfiles",
 }  # fmt: skip
 ON_DISK = {"cryptography", "tomllib"}
 PEERS = ON_DISK | {"tomli_w"}
@@ -61,6 +61,7 @@ def _held(loaded: set[str], may: set[str], own: set[str], others: int) -> None:
         (["keygen", "--help"], set(), {"keygen", "secret", "reading"}, 50),
         (["id"], ON_DISK, {"identity", "describe", "secret", "reading"}, 125),
         (["peer", "list"], PEERS, {"peer", "describe"}, 125),
+        (["id", "--words"], ON_DISK | {"mnemonic"}, {"identity", "describe", "secret", "reading"}, 130),
         (["peer", "add", "alice.crt"], PEERS, {"peer", "peer_add", "peer_settings", "secret", "reading"}, 140),
     ],
     ids=lambda words: " ".join(words) if isinstance(words, list) else "",

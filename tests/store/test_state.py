@@ -3,8 +3,11 @@
 import json
 import multiprocessing
 import stat
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,3 +72,50 @@ def test_no_change_of_threads_or_processes_is_lost(tmp_path: Path) -> None:
     for process in processes:
         process.join(30)
     assert json.loads((tmp_path / "state" / "count.json").read_text()) == {"n": 100}
+
+
+def be_alive(home: Path, what: str, many: bool, told: Any) -> None:  # noqa: ANN401 - an event of multiprocessing
+    with State(home).alive(what, many=many):
+        told.set()
+        time.sleep(60)
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_whoever_does_something_is_seen_until_it_is_killed(tmp_path: Path, many: bool) -> None:
+    state = State(tmp_path)
+    assert not state.is_alive("serving", many=many)
+    told = multiprocessing.get_context("spawn").Event()
+    process = multiprocessing.get_context("spawn").Process(target=be_alive, args=(tmp_path, "serving", many, told))
+    process.start()
+    try:
+        assert told.wait(30)
+        assert state.is_alive("serving", many=many)
+        assert state.is_alive("serving", many=many)  # asking changes nothing
+        with state.alive("serving", many=many) as so:
+            assert so is many
+        assert state.is_alive("serving", many=many)
+    finally:
+        process.kill()
+        process.join(30)
+    assert not state.is_alive("serving", many=many)
+    with state.alive("serving", many=many) as so:
+        assert so
+
+
+def test_whoever_asks_keeps_nobody_from_being_alive(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            state.is_alive("serving", many=True)
+
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask)
+        try:
+            for _ in range(300):
+                with state.alive("serving", many=True) as so:
+                    assert so
+        finally:
+            over.set()
+        asking.result(30)
