@@ -109,7 +109,8 @@ def approving(state: State, fingerprint: Fingerprint) -> Iterator[None]:
 def deny(state: State, prefixes: Iterable[str], now: datetime) -> list[Stranger]:
     """Do not show those again whose fingerprints begin with these hex digits; who they are. Raises BadInput, all or none."""
     with state.changing(FILE) as noted:
-        found = [find(_strangers(noted), prefix) for prefix in prefixes]
+        waiting = _strangers(noted)
+        found = [find(waiting, prefix) for prefix in prefixes]
         fresh = {stranger.fingerprint: now for stranger in found if stranger.denied is None}
         _write_denied(noted, _denied(noted) | fresh)
     return found
