@@ -15,7 +15,7 @@ import pytest
 from peerauth.address import Address
 from peerauth.client.control import conversation, exactly
 from peerauth.control.messages import Check, Checked
-from peerauth.store.pending import FILE, deny, remembered, strangers
+from peerauth.store.pending import FILE, deny, strangers
 from peerauth.store.state import State
 from peerauth.trust.fingerprint import Fingerprint
 from tests.cli.running import peerauth
@@ -157,10 +157,21 @@ def test_a_stranger_gets_in_after_approve_without_a_restart(home: Home, program:
 
     def knock(port: int) -> str:
         if program == "curl":
-            words = [needs("curl"), "-sk", "-m", "20", "--cert", certificate, "--key", key, f"https://127.0.0.1:{port}/hello"]
+            words = [
+                needs("curl"),
+                "-sk",
+                "-m",
+                "20",
+                "--cert",
+                certificate,
+                "--key",
+                key,
+                f"https://127.0.0.1:{port}/hello",
+            ]
             request = ""
         else:
-            words = [needs("openssl"), "s_client", "-quiet", "-connect", f"127.0.0.1:{port}", "-cert", certificate, "-key", key]
+            words = [needs("openssl"), "s_client", "-quiet", "-connect", f"127.0.0.1:{port}"]
+            words += ["-cert", certificate, "-key", key]
             request = "GET /hello HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
         return subprocess.run(words, input=request, capture_output=True, text=True, timeout=DEADLINE_S, check=False).stdout
 

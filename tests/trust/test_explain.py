@@ -44,7 +44,9 @@ def told(
 def test_the_command_is_ready_where_the_certificate_is_remembered() -> None:
     message, hint = told(STRANGER)
     pin = str(STRANGER.certificate.fingerprint)
-    assert message == f"refused a stranger, who presents {pin}: the certificate is not pinned (unknown); it calls itself alice"
+    assert (
+        message == f"refused a stranger, who presents {pin}: the certificate is not pinned (unknown); it calls itself alice"
+    )
     assert hint.endswith(f": peerauth peer approve {pin[:23]} --name alice")
 
 
