@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -64,7 +65,7 @@ def pending(
 def _waiting(state: State, directory: PeerDirectory) -> list[Stranger]:
     from peerauth.store.pending import strangers
 
-    return [stranger for stranger in strangers(state) if directory.current.holder(stranger.fingerprint) is None]
+    return [stranger for stranger in strangers(state) if pinned_as(stranger.certificate, directory) is None]
 
 
 def _row(stranger: Stranger, directory: PeerDirectory) -> list[str | Cell]:
@@ -107,6 +108,19 @@ def _facts(stranger: Stranger, directory: PeerDirectory) -> dict[str, Any]:
         "denied": stranger.denied,
         "notes": _notes(stranger, directory),
     }
+
+
+def pinned_as(certificate: bytes, directory: PeerDirectory) -> str | None:
+    """The peer that has this certificate (DER) pinned now, or its key."""
+    from peerauth.trust.certificate import Certificate
+    from peerauth.trust.fingerprint import Fingerprint
+
+    peers = directory.current
+    holder = peers.holder(Fingerprint.of(certificate))
+    if holder is None and peers.pins_keys:
+        with contextlib.suppress(BadInput):
+            holder = peers.key_holder(Certificate(certificate))
+    return holder.name if holder else None
 
 
 def same_key(certificate: bytes, directory: PeerDirectory) -> str | None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from peerauth.store.peerdir import PeerDirectory
     from peerauth.store.refusals import Refusal
 
+_SHOWN = 20
+
 
 @command
 def why(
@@ -28,6 +30,10 @@ def why(
             help="Only of this one; the beginning of a fingerprint will do.",
             show_default=False,
         ),
+    ] = None,
+    number: Annotated[
+        int | None,
+        typer.Option("--number", "-n", metavar="N", min=1, help="So many at most (20; in JSON all).", show_default=False),
     ] = None,
 ) -> None:
     """Show the last refusals: who came, why it was refused, and what to type.
@@ -45,9 +51,12 @@ def why(
         matches = _matching(who, directory)
         found = [refusal for refusal in everything if matches(refusal)]
     if ui.json:
-        ui.emit([_facts(refusal, directory) for refusal in found])
+        ui.emit([_facts(refusal, directory) for refusal in found[:number]])
     elif found:
-        ui.data("\n\n".join(_text(refusal, directory) for refusal in found))
+        shown = found[: number or _SHOWN]
+        ui.data("\n\n".join(_text(refusal, directory) for refusal in shown))
+        if len(found) > len(shown):
+            ui.say(f"{len(found) - len(shown)} older ones are not shown: -n {len(found)}")
     if not found:
         _say_none(ui, who, directory)
     say_if_off(ui, config)
@@ -128,13 +137,13 @@ def _text(refusal: Refusal, directory: PeerDirectory) -> str:
 
 def _now(refusal: Refusal, directory: PeerDirectory) -> list[str]:
     """What can be said of a stranger today, from what is on the disk."""
-    from peerauth.cli.pending import same_key
+    from peerauth.cli.pending import pinned_as, same_key
 
-    if refusal.certificate is None or refusal.fingerprint is None:
+    if refusal.certificate is None:
         return []
-    holder = directory.current.holder(refusal.fingerprint)
-    if holder is not None:
-        return [f"it is pinned as {holder.name}"]
+    name = pinned_as(refusal.certificate, directory)
+    if name is not None:
+        return [f"it is pinned as {name}"]
     twin = same_key(refusal.certificate, directory)
     return [f'its key is that of {twin}\'s pinned certificate: a renewed one, which pin = "key" admits'] if twin else []
 

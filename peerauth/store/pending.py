@@ -25,7 +25,7 @@ from peerauth.store.refusals import (
 )
 from peerauth.store.state import State
 from peerauth.trust.decision import Code
-from peerauth.trust.explain import claimed_name
+from peerauth.trust.explain import LARGEST, claimed_name
 from peerauth.trust.fingerprint import Fingerprint
 
 FILE: Final = "refused"
@@ -72,8 +72,10 @@ def remember(state: State, news: Iterable[Refusal]) -> None:
 def remember_successor(state: State, name: str, certificate: bytes, retire: datetime, address: str) -> None:
     """Ask a person whether this is to be the next certificate (DER) of the peer `name`; one of a peer at a time.
 
-    The caller has checked the statement that says so. Raises as `remember`.
+    The caller has checked the statement that says so. Raises BadInput("too-large"), or as `remember`.
     """
+    if len(certificate) > LARGEST:
+        raise BadInput("too-large", f"the next certificate of {name} is larger than {LARGEST // 1024} KB")
     asked = successor(name, certificate, retire, address, datetime.now(UTC))
     with state.changing(FILE) as noted:
         _keep(noted, lambda refusal: refusal.successor_of != name)

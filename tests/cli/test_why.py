@@ -71,6 +71,17 @@ def test_why_shows_the_words_of_the_log_newest_first(must: Run, home: Path, caro
     assert f"hint: if its owner confirms the fingerprint: {command}" in shown[1]
 
 
+def test_why_shows_twenty_and_says_how_many_more_there_are(must: Run, home: Path) -> None:
+    for number, one in enumerate(certificates(23)):
+        came(home, one, f"10.0.1.{number}:1", ago=number)
+    shown = must("why")
+    assert re.findall(r"from 10\.0\.1\.(\d+):1 ", shown.out) == [str(number) for number in range(20)]
+    assert shown.err == "3 older ones are not shown: -n 23\n"
+    assert must("why", "-n", "23").err == ""
+    assert len(must("why", "--json").json) == 23
+    assert len(must("why", "--json", "--number", "2").json) == 2
+
+
 def test_why_counts(must: Run, home: Path, carol: Made) -> None:
     came(home, der(carol), "10.0.0.7:5002")
     (shown,) = must("why").out.split("\n\n")
@@ -138,6 +149,8 @@ def test_why_says_that_a_certificate_was_renewed_over_the_same_key(must: Run, ho
     notes = {one["fingerprint"]: one["notes"] for one in must("peer", "pending", "--json").json}
     assert notes[fingerprint(renewed)] == ["its key is that of alice's pinned certificate"]
     assert notes[fingerprint(other)] == ["not the certificate that is pinned as alice"]
+    must("peer", "add", tmp_path / "alice.crt", "--pin", "key")
+    assert [one["fingerprint"] for one in must("peer", "pending", "--json").json] == [fingerprint(other)]
 
 
 def test_pending_lists_strangers_alone_and_why_says_when_one_is_pinned_now(must: Run, tmp_path: Path, carol: Made) -> None:
@@ -146,6 +159,7 @@ def test_pending_lists_strangers_alone_and_why_says_when_one_is_pinned_now(must:
     assert line[4:] == ["1", "not proven", ""]
     must("peer", "add", write(tmp_path / "carol.crt", pem(carol)))
     assert must("peer", "pending").out == ""
+    assert must("peer", "pending", "--all", "--json").json == []
     assert "it is pinned as carol" in must("why").out
 
 

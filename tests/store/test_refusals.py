@@ -311,5 +311,8 @@ def test_a_successor_waits_under_its_peers_name_and_a_later_one_takes_its_place(
     (stranger,) = strangers(state)
     assert (stranger.certificate, stranger.successor_of, stranger.retire) == (second, "alice", THEN)
     assert stranger.proven
+    with pytest.raises(BadInput, match="larger than 8 KB"):
+        remember_successor(state, "alice", bytes(LARGEST + 1), THEN, "10.0.0.1:5")
+    assert len(strangers(state)) == 1
     forget(state, Fingerprint.of(second))
     assert strangers(state) == []
