@@ -69,11 +69,11 @@ def _rows(peer: Peer, certificates: Sequence[Certificate], now: datetime) -> lis
         else:
             left = expiry(certificate, now) if certificate else "?"
         key = certificate.key_type if certificate else "?"
-        rows.append([peer.name, _folded(pin), key, left, ", ".join(peer.tags), peer.settings.note])
+        rows.append([peer.name, folded(pin), key, left, ", ".join(peer.tags), peer.settings.note])
     return rows
 
 
-def _folded(pin: Fingerprint) -> str:
+def folded(pin: Fingerprint) -> str:
     """A fingerprint in full; on a terminal in as many lines as its width asks for."""
     import shutil
     import sys

@@ -39,6 +39,7 @@ COMMANDS = {
     "get": ("get:get", "Ask a peer for something over HTTPS."),
     "check": ("check:check", "See whether a peer and this node admit each other, and if not, why, and what to type."),
     "pair": ("pair:pair", "Pair with another node by a short code: both pin each other."),
+    "why": ("why:why", "Show the last refusals: who came, why it was refused, and what to type."),
     "demo": (
         "demo:demo",
         "Watch it work: two nodes pin each other, a stranger is refused, a removed peer's connection ends.",
@@ -50,6 +51,9 @@ PEER_COMMANDS = {
     "list": ("peer:list_peers", "List the peers that this node admits."),
     "show": ("peer:show", "Show everything that is known about a peer."),
     "rename": ("peer:rename", "Give a peer another name."),
+    "pending": ("pending:pending", "List the strangers who tried to come in."),
+    "approve": ("pending:approve", "Admit a stranger who tried to come in: pin the certificate that it showed."),
+    "deny": ("pending:deny", "Do not list a stranger as pending again, although it may go on trying."),
     "scan": ("scan:scan", "Show the certificate that a server presents."),
 }
 
@@ -124,7 +128,7 @@ def _peer(
     quiet: QuietOption = False,
     verbose: VerboseOption = 0,
 ) -> None:
-    """Say who is trusted: add, remove, list, show, rename, scan."""
+    """Say who is trusted: add, remove, list, show, rename, pending, approve, deny, scan."""
     remember(context, Common(home, json, quiet, verbose))
 
 

@@ -17,6 +17,7 @@ async def check(visit: Visit, request: Check) -> Checked:
     del request
     decision = visit.decide()
     if isinstance(decision, Refused):
+        visit.refused(decision)
         return Checked(visit.fingerprint, str(decision.code), decision.reason)
     services = [policy.service for policy in visit.office.policies if policy.allows(decision.peer)]
     now = datetime.now(UTC)

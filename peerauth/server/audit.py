@@ -82,12 +82,12 @@ class Audit:
         """Report something that every worker of a node sees for itself, and that is to be said once."""
         self._sink(event)
 
-    def refused(self, event: Event) -> bool:
-        """Report a refusal, unless there were too many lately; whether it was."""
+    def refused(self, event: Event | Callable[[], Event]) -> bool:
+        """Report a refusal, unless there were too many lately; whether it was. One that is not costs no words."""
         if not self._refusals.take():
             return False
         self.flush()
-        self._sink(event)
+        self._sink(event if isinstance(event, Event) else event())
         return True
 
     def left_out(self, count: int) -> None:

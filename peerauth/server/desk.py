@@ -18,14 +18,15 @@ from peerauth.control.messages import No
 from peerauth.control.wire import Message
 from peerauth.errors import BadInput, PeerAuthError, printable
 from peerauth.rate import Bucket
-from peerauth.server.arrivals import Arrival
+from peerauth.server.arrivals import Arrival, source_of
 from peerauth.server.audit import Audit, Event
+from peerauth.server.refusals import Knock, Refusals
 from peerauth.store.config import Config, reserved_names
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.store.state import State
 from peerauth.tls.session import Session
 from peerauth.trust.certificate import Certificate
-from peerauth.trust.decision import Address, Admitted, Decision, decide
+from peerauth.trust.decision import Address, Admitted, Decision, Refused, decide
 from peerauth.trust.fingerprint import Fingerprint
 from peerauth.trust.identity import Identity
 from peerauth.trust.peers import PeerSettings
@@ -47,6 +48,12 @@ class Office:
     audit: Audit
     config: Config | None = None
     policies: list[Policy] = field(default_factory=list)  # of every service
+    refusals: Refusals = field(init=False)
+
+    def __post_init__(self) -> None:
+        config, policies = self.config, self.policies
+        state = self.state if config is not None and config.remember else None
+        self.refusals = Refusals(self.audit, state, lambda: reserved_names(config, policies) if config else frozenset())
 
     @property
     def state(self) -> State:
@@ -87,6 +94,11 @@ class Visit:
     def fingerprint(self) -> Fingerprint:
         """Of the certificate that was presented."""
         return Fingerprint.of(self.certificate)
+
+    def refused(self, refused: Refused) -> None:
+        """Have it said and remembered that this was the answer."""
+        knock = Knock(SERVICE, self.shown, source_of(self.remote), self.remote, self.certificate, proven=True)
+        self.office.refusals.refused(refused, knock, self.office.peers.current)
 
     @property
     def channel(self) -> bytes:

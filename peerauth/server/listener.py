@@ -17,12 +17,12 @@ from peerauth.server.desk import Desk
 from peerauth.server.guest import Guest, Serve, Served
 from peerauth.server.live import Connection, LiveConnections
 from peerauth.server.porch import Porch, Tell
+from peerauth.server.refusals import Knock
 from peerauth.store.config import Limits
 from peerauth.tls.linger import linger
 from peerauth.tls.scratch import Scratch
 from peerauth.tls.session import Judge, NotAdmitted, Session
 from peerauth.trust.decision import Admitted, Code, Decision, Refused, decide
-from peerauth.trust.explain import refused_client
 from peerauth.trust.peers import PeerSet
 from peerauth.trust.policy import Policy
 
@@ -82,6 +82,7 @@ class Listener:
     def arrived(self, arrival: Arrival, error: Exception | None) -> None:
         """This one's handshake is done, or has failed."""
         session = arrival.session
+        proven = error is None
         if error is None and session is not None:
             try:
                 if session.hears_anyone:
@@ -92,7 +93,7 @@ class Listener:
                 error = refused
         if error is None:
             return
-        self._failed(arrival, error)
+        self._failed(arrival, error, proven=proven)
         if isinstance(error, NotAdmitted):
             linger(self._shared.loop, arrival.sock)
         else:
@@ -166,16 +167,18 @@ class Listener:
     def _lost(self, served: Served) -> None:
         self._shared.live.discard(served)
 
-    def _failed(self, arrival: Arrival, error: Exception) -> None:
+    def _failed(self, arrival: Arrival, error: Exception, *, proven: bool) -> None:
+        """Say and remember that somebody did not come in. `proven`: after a handshake in which its key was."""
+        refusals = self._shared.desk.office.refusals
+        certificate = arrival.session.certificate if arrival.session else None
+        service = self._policy.service
+        knock = Knock(service, arrival.shown, arrival.source, arrival.remote, certificate, proven)
         hint: str | None = None
-        peer = fingerprint = None
         if isinstance(error, NotAdmitted):
-            refused = error.refused
-            message, hint = refused_client(refused)
-            code = str(refused.code)
-            peer = refused.peer.name if refused.peer else None
-            fingerprint = str(refused.fingerprint) if refused.fingerprint else None
-        elif isinstance(error, PeerAuthError):
+            self._shared.live.share.refused(str(error.refused.code))
+            refusals.refused(error.refused, knock, self._shared.peers())
+            return
+        if isinstance(error, PeerAuthError):
             code, message, hint = error.code, error.message, error.hint
             if code == "refused-by-peer":
                 alert = message.rpartition("(")[2].rstrip(")")
@@ -188,18 +191,7 @@ class Listener:
         else:
             code, message = "closed", "it left during the handshake" if isinstance(error, ConnectionError) else str(error)
         self._shared.live.share.refused(code)
-        self._shared.audit.refused(
-            Event(
-                "refused",
-                f"{message}, from {arrival.shown}",
-                hint,
-                self._policy.service,
-                arrival.shown,
-                peer,
-                fingerprint,
-                code,
-            )
-        )
+        refusals.failed(code, message, hint, knock, telling=isinstance(error, PeerAuthError))
 
 
 def _no_room(admitted: Admitted) -> Refused:

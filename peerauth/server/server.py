@@ -253,6 +253,7 @@ class Server:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._porch.close()
         await asyncio.sleep(0)  # what the threads had is handed back to the loop, and closed there
+        await self._desk.office.refusals.close()
         close_lingering()
 
 

@@ -53,6 +53,7 @@ class Config:
     services: tuple[Service, ...] = ()
     groups: Mapping[str, list[str]] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    remember: bool = True  # who was refused, and the certificates of strangers
 
 
 def load_config(home: Path) -> Config:
@@ -90,6 +91,9 @@ def parse_config(data: bytes, home: Path) -> Config:
     groups = _groups(document.table("groups"))
     services = tuple(_service(table, groups) for table in document.tables("serve"))
     limits = _limits(document.table("limits"))
+    refusals = document.table("refusals")
+    remember = refusals.flag("remember", default=True)
+    refusals.done()
     document.done()
     return Config(
         home / FILE_NAME,
@@ -101,6 +105,7 @@ def parse_config(data: bytes, home: Path) -> Config:
         services,
         groups,
         limits,
+        remember,
     )
 
 

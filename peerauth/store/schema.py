@@ -69,6 +69,11 @@ class Table:
             raise self.error(key, f"must be one of {', '.join(choices)}")
         return value
 
+    def flag(self, key: str, *, default: bool) -> bool:
+        """True or false."""
+        value = self._get(key, bool, "true or false")
+        return default if value is None else bool(value)
+
     def whole(self, key: str, default: int, low: int = 0, high: int = 2**31) -> int:
         """A whole number between low and high."""
         value = self._get(key, int, "a whole number")

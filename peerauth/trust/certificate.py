@@ -5,6 +5,8 @@ Nothing here decides who is trusted. Text taken from a certificate is escaped as
 
 from __future__ import annotations
 
+import re
+import warnings
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Literal, TypeVar
@@ -23,6 +25,9 @@ MINIMUM_RSA_BITS = 2048  # NIST SP 800-57 part 1, table 2: 112 bits of security;
 MINIMUM_EC_BITS = 256
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 SOON = timedelta(days=30)
+
+# cryptography warns of names that are longer than X.520 allows, once for each length; strangers would write the log.
+warnings.filterwarnings("ignore", category=UserWarning, module=re.escape(__name__))
 
 _SHORT = {
     NameOID.COMMON_NAME: "CN",

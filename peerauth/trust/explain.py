@@ -2,24 +2,98 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
+
 from peerauth.errors import TrustRefused
 from peerauth.trust.certificate import Certificate
-from peerauth.trust.decision import Code, Refused
+from peerauth.trust.decision import Address, Code, Refused
 from peerauth.trust.fingerprint import Fingerprint
-from peerauth.trust.peers import PeerSet
+from peerauth.trust.peers import NAME, PeerSet, suggest_name
+
+Told = tuple[str, str | None]  # a message, and what to type
+LARGEST = 8 << 10  # bytes of a stranger's certificate that is read, or kept
+_PREFIX = 8  # bytes of a fingerprint in a command to be typed: enough that nobody makes another one that begins like it
 
 
-def refused_client(refused: Refused) -> tuple[str, str | None]:
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What there is to say besides the decision. `reserved`: names that are not to be suggested.
+
+    `remembered`: whether `peer approve` will find the certificate (DER).
+    """
+
+    peers: PeerSet
+    certificate: bytes | None = None
+    remote: Address | None = None
+    reserved: frozenset[str] = frozenset()
+    remembered: bool = False
+
+
+def refused_client(refused: Refused, scene: Scene | None = None) -> Told:
     """(message, hint) for the person who runs the server that refused."""
     who = f"peer {refused.peer.name}" if refused.peer else "a stranger"
     presented = f", who presents {refused.fingerprint}" if refused.fingerprint else ""
-    name = refused.peer.name if refused.peer else "NAME"
-    hints = {
-        Code.UNKNOWN: f"if you know it, take its certificate: peerauth peer add FILE --expect {refused.fingerprint}",
-        Code.NO_CERTIFICATE: "the client must present its certificate (curl: --cert NAME.crt --key NAME.key)",
-    }
-    hint = hints.get(refused.code) or _hint(refused.code, name)
-    return f"refused {who}{presented}: {refused.reason} ({refused.code})", hint
+    message = f"refused {who}{presented}: {refused.reason} ({refused.code})"
+    if refused.code is Code.NO_CERTIFICATE:
+        return message, "the client must present its certificate (curl: --cert NAME.crt --key NAME.key)"
+    if refused.code is not Code.UNKNOWN or refused.fingerprint is None:
+        return message, _hint(refused.code, refused.peer.name if refused.peer else "NAME")
+    if scene is None:
+        return message, f"if you know it, take its certificate: {_admitting(refused.fingerprint, None, 'NAME')}"
+    more, hint = _stranger(refused.fingerprint, scene)
+    return f"{message}{more}", hint
+
+
+def _stranger(fingerprint: Fingerprint, scene: Scene) -> tuple[str, str]:
+    """Which of the peers it may be, as far as that can be told, and what to type."""
+    claim = claimed_name(scene.certificate)
+    namesake = scene.peers.get(claim.lower())
+    neighbour = scene.peers.at_host(str(scene.remote)) if scene.remote else None
+    more = f"; it calls itself {quoted(claim)}" if claim else ""
+    if namesake:
+        more += f", but {namesake.name} is pinned with another certificate, {namesake.pins[0]}"
+    elif neighbour:
+        more += f"; its address is the one noted for {neighbour.name}, who is pinned as {neighbour.pins[0]}"
+    if namesake:
+        admit = _admitting(fingerprint, scene, namesake.name)
+        return more, (
+            f"somebody may pretend to be {namesake.name}, or it has a new certificate; "
+            f"if its owner confirms the fingerprint: peerauth peer remove {namesake.name}; {admit}"
+        )
+    name = proposed_name(claim)
+    given = name if name and name not in scene.reserved and name not in scene.peers else "NAME"
+    return more, f"if its owner confirms the fingerprint: {_admitting(fingerprint, scene, given)}"
+
+
+def _admitting(fingerprint: Fingerprint, scene: Scene | None, name: str) -> str:
+    """The command that pins this certificate as `name`."""
+    if scene is not None and scene.remembered:
+        return f"peerauth peer approve {str(fingerprint)[: 3 * _PREFIX - 1]} --name {name}"
+    named = "" if name == "NAME" else f" --name {name}"
+    return f"peerauth peer add FILE{named} --expect {fingerprint}"
+
+
+def claimed_name(certificate: bytes | None) -> str:
+    """What a certificate (DER) calls itself, which anybody can write into theirs: escaped; empty where it says nothing."""
+    if certificate is None or len(certificate) > LARGEST:
+        return ""
+    try:
+        return Certificate(certificate).common_name
+    except Exception:  # noqa: BLE001 - whatever a stranger has written there
+        return ""
+
+
+def proposed_name(claim: str) -> str | None:
+    """The peer's name that is nearest to what a certificate calls itself; None where that is not near."""
+    name = suggest_name(claim)
+    near = re.search(r"[a-z0-9]", claim.lower()) is not None and "\\" not in claim
+    return name if near else None
+
+
+def quoted(claim: str) -> str:
+    """Such a claim in a sentence of ours, which it cannot get out of."""
+    return claim if NAME.fullmatch(claim) else "'" + claim.replace("'", '"') + "'"
 
 
 def _hint(code: Code, name: str) -> str | None:

@@ -20,6 +20,7 @@ _PREFIX = re.compile(r"\s*(?:sha-?256|sha256 fingerprint|fingerprint)\s*(?:=|//|
 _HEX_SEPARATORS = re.compile(r"[\s:.-]")
 _HEX = re.compile(r"[0-9a-fA-F]{64}")
 _LINK = re.compile(r"peerauth://([0-9a-f]{64})(?:@[^\s@]*)?")
+_SOME_HEX = re.compile(r"[0-9a-f]{8,64}")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{43}=?")
 
 
@@ -73,6 +74,24 @@ class Fingerprint:
 
     def __repr__(self) -> str:
         return f"Fingerprint({self})"
+
+
+def parse_prefix(text: str) -> str:
+    """How a fingerprint begins, as lower-case hex: 8 digits or more, colons allowed, or all of it in any usual form.
+
+    Enough to find one among those that were seen, never to trust it. Raises BadInput("bad-prefix").
+    """
+    with contextlib.suppress(BadInput):
+        return Fingerprint.parse(text).digest.hex()
+    found = _PREFIX.match(text) if len(text) <= 200 else None
+    digits = _HEX_SEPARATORS.sub("", text[found.end() if found else 0 : 200]).lower()
+    if len(text) > 200 or _SOME_HEX.fullmatch(digits) is None:
+        raise BadInput(
+            "bad-prefix",
+            "this is not a SHA-256 fingerprint or the beginning of one: 8 hex digits or more (colons allowed) are expected",
+            "to see who has tried to come in: peerauth peer pending",
+        )
+    return digits
 
 
 def _digest(body: str) -> bytes | None:

@@ -123,6 +123,8 @@ class PeerSet:
     shared: Mapping[bytes, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     """The pins that several peers have, with the names of all of these in their order."""
     _shared_keys: Mapping[bytes, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    _by_host: Mapping[bytes, str] = field(default_factory=Layered)
+    _shared_hosts: Mapping[bytes, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
 
     @classmethod
     def of(cls, peers: Iterable[Peer]) -> PeerSet:
@@ -136,7 +138,8 @@ class PeerSet:
         after = changes.items()
         by_pin, shared = _indexed(_layered(self._by_pin), self.shared, _pins(before), _pins(after))
         by_key, shared_keys = _indexed(_layered(self._by_key), self._shared_keys, _keys(before), _keys(after))
-        return PeerSet(rows.changed(changes), by_pin, by_key, shared, shared_keys)
+        by_host, shared_hosts = _indexed(_layered(self._by_host), self._shared_hosts, _hosts(before), _hosts(after))
+        return PeerSet(rows.changed(changes), by_pin, by_key, shared, shared_keys, by_host, shared_hosts)
 
     @property
     def peers(self) -> Mapping[str, Peer]:
@@ -173,6 +176,11 @@ class PeerSet:
     def key_holder(self, certificate: Certificate) -> Peer | None:
         """The peer that is pinned by this certificate's public key."""
         name = self._by_key.get(certificate.key_fingerprint.digest) if self._by_key else None
+        return None if name is None else _peer(name, self._rows[name])
+
+    def at_host(self, host: str) -> Peer | None:
+        """The peer whose noted address has this host, written like this; the first by name, if several."""
+        name = self._by_host.get(host.encode())
         return None if name is None else _peer(name, self._rows[name])
 
     @property
@@ -217,6 +225,12 @@ def _pins(rows: Iterable[tuple[str, Row | None]]) -> Iterator[tuple[bytes, str]]
 
 def _keys(rows: Iterable[tuple[str, Row | None]]) -> Iterator[tuple[bytes, str]]:
     return ((key.digest, name) for name, row in rows if isinstance(row, Peer) for key in row.keys)
+
+
+def _hosts(rows: Iterable[tuple[str, Row | None]]) -> Iterator[tuple[bytes, str]]:
+    for name, row in rows:
+        if isinstance(row, Peer) and row.address is not None and (host := row.address.rpartition(":")[0].strip("[]")):
+            yield host.encode(), name
 
 
 def _indexed(

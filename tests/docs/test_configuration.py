@@ -58,8 +58,8 @@ def asked_for(parse: Parse, text: str, monkeypatch: pytest.MonkeyPatch) -> set[s
 
 def test_every_key_of_config_toml_is_listed_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     known = asked_for(config, '[node]\nname = "x"\n[[serve]]\nlisten = ":1"\n', monkeypatch)
-    tables = {"node": "[node]", "serve[1]": "[[serve]]", "limits": "[limits]"}
-    assert known - {"node", "serve", "limits", FREE} == {
+    tables = {"node": "[node]", "serve[1]": "[[serve]]", "limits": "[limits]", "refusals": "[refusals]"}
+    assert known - {"node", "serve", "limits", "refusals", FREE} == {
         f"{prefix}.{key}" for prefix, section in tables.items() for key in listed(section)
     }
 
@@ -77,6 +77,7 @@ def test_a_default_is_what_an_unset_key_means() -> None:
         ("[node]", node, config),
         ("[[serve]]", serve, config),
         ("[limits]", limits, config),
+        ("[refusals]", f"{node}[refusals]\n", config),
         ("peers/NAME.toml", "", settings),
     ):
         for key, default in listed(section).items():
@@ -102,7 +103,7 @@ def uncommented(text: str) -> str:
 def test_every_setting_that_the_example_comments_out_is_valid() -> None:
     example = (CHECKOUT / "config.toml").read_text("utf-8")
     full = uncommented(example)
-    known = {key for section in ("[node]", "[[serve]]", "[limits]") for key in listed(section)}
+    known = {key for section in ("[node]", "[[serve]]", "[limits]", "[refusals]") for key in listed(section)}
     shown = set(re.findall(r"^([a-z_]+) = ", full, re.MULTILINE))
     assert known <= shown, f"the example does not show {known - shown}"
     assert config(full) != config(example)

@@ -19,7 +19,10 @@ from peerauth.store import files
 from peerauth.store.config import load_config
 from peerauth.store.home import create, read_identity
 from peerauth.store.peerdir import PeerDirectory
-from peerauth.trust.identity import KeyType, new_key, self_signed
+from peerauth.store.pending import approving, remember, strangers
+from peerauth.store.refusals import Refusal
+from peerauth.store.state import State
+from peerauth.trust.identity import Identity, KeyType, new_key, self_signed
 from peerauth.trust.peers import PeerSettings
 
 NOW = datetime.now(UTC)
@@ -144,6 +147,45 @@ def retouch_left(place: Path) -> None:
     assert directory.problems == ()
 
 
+def refused(who: Identity) -> Refusal:
+    certificate = who.certificate
+    told = ("refused", None)
+    where = "10.0.0.1", "db", "10.0.0.1:5"
+    return Refusal("unknown", certificate.fingerprint, *where, NOW, lambda: told, certificate=certificate.der)
+
+
+def with_strangers(place: Path) -> None:
+    start(place)
+    remember(State(place), [refused(OLD), refused(ALICE)])
+
+
+def note(place: Path) -> None:
+    remember(State(place), [refused(NEW)])
+
+
+def note_left(place: Path) -> None:
+    found = {stranger.certificate for stranger in strangers(State(place))}
+    before = {OLD.certificate.der, ALICE.certificate.der}
+    assert found in (before, before | {NEW.certificate.der})
+    note(place)
+    assert len(strangers(State(place))) == 3
+
+
+def approve(place: Path) -> None:
+    with approving(State(place), ALICE.certificate.fingerprint):
+        PeerDirectory(place / "peers").add("alice", [ALICE.certificate], SETTINGS)
+
+
+def approve_left(place: Path) -> None:
+    """Whoever is not pinned yet can still be approved."""
+    alice = PeerDirectory(place / "peers").refresh().get("alice")
+    assert alice is None or alice.settings == SETTINGS
+    waiting = {stranger.certificate for stranger in strangers(State(place))}
+    assert alice is not None or ALICE.certificate.der in waiting
+    approve(place)
+    assert {stranger.certificate for stranger in strangers(State(place))} == {OLD.certificate.der}
+
+
 Step = Callable[[Path], None]
 OPERATIONS: dict[str, tuple[Step, Step, Step]] = {
     "first": (lambda _: None, first, first_left),
@@ -152,6 +194,8 @@ OPERATIONS: dict[str, tuple[Step, Step, Step]] = {
     "remove": (with_alice, remove, remove_left),
     "rename": (with_alice, rename, rename_left),
     "retouch": (with_alice, retouch, retouch_left),
+    "note": (with_strangers, note, note_left),
+    "approve": (with_strangers, approve, approve_left),
 }
 
 
