@@ -62,15 +62,14 @@ def pair(
     directory = load_peers(ui, config.peers)
     if name is not None and name in directory.current:
         known = f"there is a peer {name} already ({directory.current.peers[name].pins[0]})"
-        raise BadInput("name-taken", known, f"choose another name, or first: peerauth peer remove {name}")
+        hint = f"without --name, if it is the same node; else choose another, or first: peerauth peer remove {name}"
+        raise BadInput("name-taken", known, hint)
     own = own or config.name
     if address is None:
         from peerauth.cli.pair_waiting import Waiter
 
         Waiter(ui, config, identity, directory).wait(listen, own, name, tags)
         return
-
-    import asyncio
 
     from peerauth.client.pairing import pair as pair_with
     from peerauth.store.config import reserved_names
@@ -79,9 +78,9 @@ def pair(
     before = directory.current
     settings = PeerSettings(address=str(address), tags=tags)
 
-    async def pin(certificate: Certificate, proposed: str) -> str:
+    def pin(certificate: Certificate, proposed: str) -> str:
         reserved = frozenset() if name else reserved_names(config)
-        return await asyncio.to_thread(directory.enrol, name or proposed, certificate, settings, reserved)
+        return directory.enrol(name or proposed, certificate, settings, reserved)
 
     called, certificate = run(pair_with(identity, address, code or _read(ui), own, pin))
     tell(ui, called, certificate.fingerprint, certificate, before, paired=True)

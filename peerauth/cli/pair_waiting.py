@@ -95,6 +95,8 @@ class Waiter:
         else:
             self.ui.data(window.code)
         self.ui.say(f"on the other machine, within {SECONDS / 60:.0f} minutes: peerauth pair {where} {window.code}")
+        if where.is_loopback:
+            self.ui.say(f"({where} leads nowhere from another machine; to wait elsewhere: peerauth pair --listen ADDRESS)")
 
     async def _watch(self, pairing: Pairing) -> None:
         """Show each wrong guess, until the window is settled."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,7 +16,7 @@ from peerauth.cli.node import load_peers, run
 from peerauth.cli.reports import Reports
 from peerauth.cli.secret import PassphraseFileOption, load_node
 from peerauth.cli.ui import Ui
-from peerauth.errors import PeerAuthError, UsageError
+from peerauth.errors import UsageError
 
 if TYPE_CHECKING:
     import asyncio
@@ -62,24 +60,10 @@ def serve(
     job = Job(identity, directory, services, config, run)
     reports = Reports(ui, config, directory)
     number = config.limits.workers if workers is None else workers
-    with _seen(ui, config):
-        if number > 1:
-            _with_workers(job, number, reports)
-        else:
-            run(_alone(job, reports))
-
-
-@contextlib.contextmanager
-def _seen(ui: Ui, config: Config) -> Iterator[None]:
-    """Be seen to serve, by `pair`; where nothing can be noted, serve unseen."""
-    from peerauth.store.state import SERVING, State
-
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(State(config.path.parent).alive(SERVING, many=True))
-        except PeerAuthError as error:
-            ui.detail(f"other commands will not see that this node serves: {error.message}")
-        yield
+    if number > 1:
+        _with_workers(job, number, reports)
+    else:
+        run(_alone(job, reports))
 
 
 def _services(config: Config, listen: list[str], target: str | None, allow: list[str] | None) -> tuple[Service, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from enum import IntEnum
 
 from peerauth.address import Address
@@ -16,7 +16,7 @@ from peerauth.trust.certificate import Certificate
 from peerauth.trust.identity import Identity
 from peerauth.trust.pairing import not_pairing
 
-Pin = Callable[[Certificate, str], Awaitable[str]]  # pins the other side, which proposes this name; the name it got
+Pin = Callable[[Certificate, str], str]  # pins the other side, which proposes this name; the name it got
 _NAMES = {"bad-name", "name-reserved", "name-taken"}
 _SEE = "there: peerauth peer list; pairing again, with a new code, mends it either way"
 
@@ -74,7 +74,7 @@ class _Attempt:
         answer = await line.receive(Proof)
         exchange.check(answer.proof, answer.name)
         self.stage = _Stage.KNOWN
-        self.name = await self._pin(peer, answer.name)
+        self.name = self._pin(peer, answer.name)  # in one go: no timeout comes between it and knowing of it
         self.peer = peer
         self.stage = _Stage.PINNED
         with contextlib.suppress(OSError, PeerAuthError):  # it knows without being told, or sees no harm in not knowing

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from peerauth.address import Address
-from peerauth.errors import printable
+from peerauth.errors import PeerAuthError, printable
 from peerauth.net.sockets import allow_many_files, bound_address, close_listener, open_listeners
 from peerauth.server.answers import HANDLERS
 from peerauth.server.audit import Audit, Event, handler_failed
@@ -29,6 +29,7 @@ from peerauth.server.relay import relay_to
 from peerauth.server.tally import Share, Tally
 from peerauth.store.config import Config, Limits, Service
 from peerauth.store.peerdir import PeerDirectory
+from peerauth.store.state import SERVING, State
 from peerauth.store.watch import Change, watch
 from peerauth.tls.context import HTTP_1_1, MinimumVersion
 from peerauth.tls.linger import close_all as close_lingering
@@ -75,6 +76,7 @@ class Server:
         self._known = peers.current  # by whom connections were last decided about
         self._listeners: list[Listener] = []
         self._several_processors = (os.cpu_count() or 1) > 1
+        self._seen = contextlib.ExitStack()
         self._porch = Porch(
             self.limits.max_handshakes,
             self.limits.handshake_timeout,
@@ -99,9 +101,10 @@ class Server:
     def add_service(self, service: Service, sockets: list[socket.socket] | None = None) -> list[Address]:
         """Open a configured service, at `sockets` if they are there already, and return where it listens.
 
-        Raises PeerAuthError("cannot-listen").
+        From then on other processes see that this node serves. Raises PeerAuthError("cannot-listen").
         """
         sockets = open_listeners(service.listen) if sockets is None else sockets
+        self._be_seen()
         if service.target is None:
             return self._open(sockets, by_protocol(hello_handler()), service.policy, alpn_of(service))
         target = service.target
@@ -128,6 +131,12 @@ class Server:
         self._listeners.append(listener)
         listener.start()
         return [bound_address(sock) for sock in listener.sockets]
+
+    def _be_seen(self) -> None:
+        config = self._desk.office.config
+        if config is not None and not self._listeners:
+            with contextlib.suppress(PeerAuthError):  # where nothing can be noted, it serves unseen
+                self._seen.enter_context(State(config.path.parent).alive(SERVING, many=True))
 
     def handler_failed(self, served: Served, error: Exception) -> None:
         """What serves this connection has failed later on: end the connection, and say why."""
@@ -240,6 +249,7 @@ class Server:
 
         `visits`: seconds for those who speak peerauth/1; strangers can be among them.
         """
+        self._seen.close()
         for listener in self._listeners:
             listener.stop()
         with contextlib.suppress(TimeoutError):

@@ -18,7 +18,7 @@ from peerauth.store import files
 
 DIRECTORY = "state"
 LARGEST = 8 << 20  # bytes of one file
-SERVING = "serving"  # what `serve` is seen to do
+SERVING = "serving"  # what a server, or each of its workers, is seen to do
 
 
 class State:

@@ -43,7 +43,7 @@ class Initiator:
         self.who = who
         self.pinned: list[Fingerprint] = []
 
-    async def _pin(self, certificate: Certificate, name: str) -> str:
+    def _pin(self, certificate: Certificate, name: str) -> str:
         check_name(name)
         self.pinned.append(certificate.fingerprint)
         return name
