@@ -65,7 +65,7 @@ class Wanted:
         """Read the options. Raises UsageError naming the one that cannot be read."""
         wanted = {
             "note": _note(note) if note is not None else None,
-            "tags": tuple(dict.fromkeys(_tag(tag) for tag in tags)) if tags else None,
+            "tags": tuple(dict.fromkeys(checked_tag(tag) for tag in tags)) if tags else None,
             "address": _address(address) if address is not None else None,
             "until": _until(until, now) if until is not None else None,
             "sources": tuple(dict.fromkeys(_network(source) for source in sources)) if sources else None,
@@ -87,7 +87,8 @@ def _note(text: str) -> str:
     return _encodable(text, "--note")
 
 
-def _tag(text: str) -> str:
+def checked_tag(text: str) -> str:
+    """A tag, if it can be one. Raises UsageError."""
     if not text or len(text) > _LONGEST_TAG or not text.isprintable() or set(text) & set(' ,@"'):
         raise UsageError(
             "bad-tag",

@@ -37,6 +37,8 @@ COMMANDS = {
     "serve": ("serve:serve", "Run the services of config.toml, or the one described by the options, for pinned peers only."),
     "connect": ("connect:connect", "Reach a peer: standard input goes there, what it answers comes to standard output."),
     "get": ("get:get", "Ask a peer for something over HTTPS."),
+    "invite": ("invite:invite", "Make an invitation: a token by which a new node joins in one step, with `peerauth join`."),
+    "join": ("join:join", "Join the node that made this invitation: it pins this node, and this node pins it."),
     "demo": (
         "demo:demo",
         "Watch it work: two nodes pin each other, a stranger is refused, a removed peer's connection ends.",

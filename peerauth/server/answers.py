@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from peerauth.control.invitation import Join
 from peerauth.control.messages import Check, Checked
 from peerauth.control.wire import Message
 from peerauth.server.desk import Handler, Visit
+from peerauth.server.invitation import join
 from peerauth.trust.decision import Refused
 
 
@@ -21,4 +23,4 @@ async def check(visit: Visit, request: Check) -> Checked:
     return Checked(visit.fingerprint, name=decision.peer.name, services=tuple(dict.fromkeys(services)), time=now)
 
 
-HANDLERS: dict[type[Message], Handler] = {Check: check}
+HANDLERS: dict[type[Message], Handler] = {Check: check, Join: join}

@@ -1,0 +1,109 @@
+"""`join` from the side of the new node: to whoever has the pin that the token names, and to nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from peerauth.address import Address
+from peerauth.client.control import conversation, exactly
+from peerauth.control.invitation import Join, Joined
+from peerauth.control.line import Declined
+from peerauth.errors import ConnectFailed, PeerAuthError, TrustRefused, printable
+from peerauth.tls.alerts import Truncated
+from peerauth.tls.session import NotAdmitted
+from peerauth.trust.certificate import Certificate
+from peerauth.trust.identity import Identity
+from peerauth.trust.invitation import Token
+
+NEW_ONE = "ask for a new invitation, there: peerauth invite"
+_PAUSE = 1.0  # seconds between tries, and up to as much again, so that many who wait do not come at once
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """What came of it: who invited us, reached where, and what it answered."""
+
+    certificate: Certificate
+    address: Address
+    answer: Joined
+
+
+@dataclass(frozen=True)
+class Joining:
+    """One attempt to join: as whom, with what; `look` is shown the other's certificate before anything is asked of it."""
+
+    identity: Identity
+    token: Token
+    name: str
+    address: str | None
+    look: Callable[[Certificate], None]
+
+    async def join(self, wait: float, waiting: Callable[[PeerAuthError], None]) -> Welcome:
+        """Join at the first address that answers; for `wait` seconds more while none does, which `waiting` hears of once.
+
+        Raises TrustRefused: `not-expected`, or the code of a refusal; ConnectFailed.
+        """
+        until = time.monotonic() + wait
+        told = False
+        while True:
+            try:
+                return await self._at_one_of_them()
+            except (ConnectFailed, Declined) as error:
+                passing = isinstance(error, ConnectFailed) or error.code == "too-many-attempts"
+                if not passing or time.monotonic() >= until:
+                    raise _explained(error, self.token) from error
+                if not told:
+                    waiting(error)
+                    told = True
+            await asyncio.sleep(min(_PAUSE * (1 + random.random()), max(0.0, until - time.monotonic())))  # noqa: S311 - a pause
+
+    async def _at_one_of_them(self) -> Welcome:
+        failed: PeerAuthError | None = None
+        for address in self.token.addresses:
+            try:
+                return await self._at(address)
+            except TrustRefused as error:
+                failed = error  # of several, who is there and is another says more than who is not there
+            except ConnectFailed as error:
+                failed = failed or error
+        assert failed is not None, "a token has an address"
+        raise failed
+
+    async def _at(self, address: Address) -> Welcome:
+        try:
+            async with conversation(self.identity, address, exactly(self.token.pin)) as line:
+                certificate = Certificate(line.session.certificate or b"")
+                self.look(certificate)
+                own = self.identity.certificate.fingerprint
+                proof = self.token.prove(line.session.channel_binding(), own)
+                await line.send(Join(self.token.id, proof, self.name, self.address))
+                return Welcome(certificate, address, await line.receive(Joined))
+        except NotAdmitted as error:
+            presented = error.refused.fingerprint or "no certificate"
+            raise TrustRefused(
+                "not-expected",
+                f"{address} presents {presented}, and the invitation is from {self.token.pin}: "
+                "someone stands in between, it is another machine, or it has a new certificate since",
+                NEW_ONE,
+            ) from error
+        except Truncated as error:  # as a server does that has too many visitors
+            raise ConnectFailed("closed-unanswered", f"{address} ended the connection without an answer") from error
+
+
+def _explained(error: PeerAuthError, token: Token) -> PeerAuthError:
+    """A refusal with what to do about it here or there."""
+    if not isinstance(error, Declined):
+        return error
+    where = " or ".join(map(str, token.addresses))
+    hints = {
+        "invitation": NEW_ONE,
+        "name-reserved": "choose another: --name NAME; or have it given there: peerauth invite --name NAME",
+        "bad-name": "choose another: --name NAME",
+        "name-taken": "the invitation is for this name alone; there: peerauth peer remove NAME, or another invitation",
+        "too-many-attempts": "try again in a minute, or with --wait 2m",
+    }
+    return TrustRefused(error.code, f"{where} says no: {printable(error.reason, 300)}", hints.get(error.code), side="peer")
