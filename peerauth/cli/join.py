@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,12 +15,10 @@ from peerauth.cli.node import load_peers, run
 from peerauth.cli.reading import STANDARD_INPUT
 from peerauth.cli.secret import PassphraseFileOption, load_node
 from peerauth.cli.ui import Ui
-from peerauth.errors import BadInput, PeerAuthError, UsageError, printable
+from peerauth.errors import PeerAuthError, UsageError, printable
 
 if TYPE_CHECKING:
     from peerauth.client.invitation import Welcome
-    from peerauth.store.config import Config
-    from peerauth.store.peerdir import PeerDirectory
     from peerauth.trust.certificate import Certificate
     from peerauth.trust.invitation import Token
 
@@ -59,7 +56,8 @@ def join(
 
     It may be typed again: who has joined already is told so, and no use is counted.
     """
-    from peerauth.client.invitation import Joining
+    from peerauth.client.invitation import Joining, pin
+    from peerauth.store.config import reserved_names
     from peerauth.trust.invitation import read_token
     from peerauth.trust.peers import check_name
 
@@ -89,12 +87,14 @@ def join(
         welcome = run(joining.join(seconds, waiting))
     except PeerAuthError as error:
         raise _with_clock(error, invitation) from error
-    here = _pin(ui, config, directory, welcome, known_as)
+    here = pin(welcome, directory, reserved_names(config), known_as)
+    if known_as not in {None, here}:
+        ui.warn(f"it is pinned here already, as {here}", f"peerauth peer rename {here} {known_as}")
     _report(ui, welcome, here)
 
 
 def _given(token: str | None) -> str:
-    """The token, from wherever it comes. Raises UsageError, BadInput."""
+    """The token, from wherever it comes. Raises UsageError."""
     if token == STANDARD_INPUT:
         return sys.stdin.buffer.read(64 << 10).decode("ascii", "replace")
     token = token or os.environ.get(VARIABLE)
@@ -118,30 +118,6 @@ def _with_clock(error: PeerAuthError, token: Token) -> PeerAuthError:
     if datetime.now(UTC) >= token.expires and error.code not in {"usage", "name-taken"}:
         error.hint = f"by this machine's clock it expired on {token.expires:%Y-%m-%d %H:%M} UTC; a new one: peerauth invite"
     return error
-
-
-def _pin(ui: Ui, config: Config, directory: PeerDirectory, welcome: Welcome, known_as: str | None) -> str:
-    """Pin who invited us, with its address; its name here. Raises BadInput."""
-    from peerauth.store.config import reserved_names
-    from peerauth.trust.peers import PeerSettings
-
-    certificate, address = welcome.certificate, str(welcome.address)
-    holder = directory.refresh().holder(certificate.fingerprint)
-    if holder is not None:
-        if known_as not in {None, holder.name}:
-            ui.warn(f"it is pinned here already, as {holder.name}", f"peerauth peer rename {holder.name} {known_as}")
-        if holder.address is None:
-            directory.add(holder.name, [certificate], replace(holder.settings, address=address))
-        return holder.name
-    settings = PeerSettings(note=f"invited us, {datetime.now(UTC):%Y-%m-%d}", address=address)
-    if known_as is not None:
-        directory.add(known_as, [certificate], settings)
-        return known_as
-    try:
-        return directory.enrol(welcome.answer.node, certificate, settings, reserved_names(config))
-    except BadInput as error:
-        text = f"this node is known there now, but did not pin it: {error.message}"
-        raise BadInput(error.code, text, "say what to call it here, and join again: --as NAME") from error
 
 
 def _report(ui: Ui, welcome: Welcome, here: str) -> None:

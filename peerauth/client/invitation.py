@@ -6,18 +6,21 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from peerauth.address import Address
 from peerauth.client.control import conversation, exactly
 from peerauth.control.invitation import Join, Joined
 from peerauth.control.line import Declined
-from peerauth.errors import ConnectFailed, PeerAuthError, TrustRefused, printable
+from peerauth.errors import BadInput, ConnectFailed, PeerAuthError, TrustRefused, printable
+from peerauth.store.peerdir import PeerDirectory
 from peerauth.tls.alerts import Truncated
 from peerauth.tls.session import NotAdmitted
 from peerauth.trust.certificate import Certificate
 from peerauth.trust.identity import Identity
 from peerauth.trust.invitation import Token
+from peerauth.trust.peers import PeerSettings
 
 NEW_ONE = "ask for a new invitation, there: peerauth invite"
 _PAUSE = 1.0  # seconds between tries, and up to as much again, so that many who wait do not come at once
@@ -92,6 +95,28 @@ class Joining:
             ) from error
         except Truncated as error:  # as a server does that has too many visitors
             raise ConnectFailed("closed-unanswered", f"{address} ended the connection without an answer") from error
+
+
+def pin(welcome: Welcome, directory: PeerDirectory, reserved: frozenset[str], known_as: str | None = None) -> str:
+    """Pin who invited us, with its address; its name here. Raises BadInput.
+
+    It is called `known_as`, which a person said; else what it calls itself, or the next free name, and none of `reserved`.
+    """
+    certificate, address = welcome.certificate, str(welcome.address)
+    holder = directory.refresh().holder(certificate.fingerprint)
+    if holder is not None:
+        if holder.address is None:
+            directory.add(holder.name, [certificate], replace(holder.settings, address=address))
+        return holder.name
+    settings = PeerSettings(note=f"invited us, {datetime.now(UTC):%Y-%m-%d}", address=address)
+    if known_as is not None:
+        directory.add(known_as, [certificate], settings)
+        return known_as
+    try:
+        return directory.enrol(welcome.answer.node, certificate, settings, reserved)
+    except BadInput as error:
+        text = f"this node is known there now, but did not pin it: {error.message}"
+        raise BadInput(error.code, text, "say what to call it here, and join again: --as NAME") from error
 
 
 def _explained(error: PeerAuthError, token: Token) -> PeerAuthError:

@@ -66,11 +66,10 @@ async def join(visit: Visit, request: Join) -> Joined:
 
 
 def _proven(book: Invitations, visit: Visit, request: Join) -> bool:
-    known = book.find(request.id)
-    verifier = known.verifier if known else _NOBODYS
+    verifier = book.verifier(request.id)
     own = visit.office.identity.certificate.fingerprint
-    proven = is_proof(request.proof, verifier, statement(visit.channel, visit.fingerprint, own, request.id))
-    return proven and known is not None
+    said = statement(visit.channel, visit.fingerprint, own, request.id)
+    return is_proof(request.proof, verifier or _NOBODYS, said) and verifier is not None
 
 
 def _acceptable(visit: Visit, request: Join, *, right: bool) -> Joiner:

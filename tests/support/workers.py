@@ -26,19 +26,19 @@ Facts = dict[str, Any]
 class Home(Yard):
     """A node's home, its peers directory with it."""
 
-    def __init__(self, place: Path) -> None:
-        self.home = place / "home"
-        self.home.mkdir()
+    def __init__(self, place: Path, name: str = "node") -> None:
+        self.home, self.name = place / "home", name
+        self.home.mkdir(parents=True)
         super().__init__(self.home / "peers")
-        own = identity("node")
-        (self.home / "node.crt").write_text(own.certificate.pem)
-        (self.home / "node.key").write_bytes(own.key_pem())
-        (self.home / "node.key").chmod(0o600)
+        self.own = identity(name)
+        (self.home / f"{name}.crt").write_text(self.own.certificate.pem)
+        (self.home / f"{name}.key").write_bytes(self.own.key_pem())
+        (self.home / f"{name}.key").chmod(0o600)
         self.configure("")
 
     def configure(self, text: str) -> None:
         """Write config.toml: what stands behind the node's name."""
-        (self.home / "config.toml").write_text(f'[node]\nname = "node"\n{text}')
+        (self.home / "config.toml").write_text(f'[node]\nname = "{self.name}"\n{text}')
 
 
 class Serving:
