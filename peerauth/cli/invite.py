@@ -144,7 +144,7 @@ def _reachable(address: Address) -> list[Address]:
     """The address itself; of every interface, the one that leads outside and the host's full name, where it has one."""
     import socket
 
-    from peerauth.net.reach import outgoing_address
+    from peerauth.net.sockets import outgoing_address
 
     if address.host not in {"", "0.0.0.0", "::"}:  # noqa: S104 - compared with, not listened at
         return [address]

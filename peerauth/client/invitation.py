@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from peerauth.address import Address
 from peerauth.client.control import conversation, exactly
+from peerauth.client.dial import TIMEOUT
 from peerauth.control.invitation import Join, Joined
 from peerauth.control.line import Declined
 from peerauth.errors import BadInput, ConnectFailed, PeerAuthError, TrustRefused, printable
@@ -44,6 +45,7 @@ class Joining:
     name: str
     address: str | None
     look: Callable[[Certificate], None]
+    timeout: float = TIMEOUT  # seconds for one address
 
     async def join(self, wait: float, waiting: Callable[[PeerAuthError], None]) -> Welcome:
         """Join at the first address that answers; for `wait` seconds more while none does, which `waiting` hears of once.
@@ -78,7 +80,7 @@ class Joining:
 
     async def _at(self, address: Address) -> Welcome:
         try:
-            async with conversation(self.identity, address, exactly(self.token.pin)) as line:
+            async with conversation(self.identity, address, exactly(self.token.pin), timeout=self.timeout) as line:
                 certificate = Certificate(line.session.certificate or b"")
                 self.look(certificate)
                 own = self.identity.certificate.fingerprint

@@ -92,15 +92,3 @@ def tune(sock: socket.socket) -> None:
     with contextlib.suppress(OSError):  # a Unix socket takes the second only
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
-def outgoing_address() -> str | None:
-    """The address of this machine that leads outside, as far as it knows; None where nothing does.
-
-    Nothing is sent: connecting a datagram socket only chooses the route. The far ends are nobody's (RFC 5737, RFC 3849).
-    """
-    for family, far in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
-        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((far, 9))
-            return str(probe.getsockname()[0])
-    return None

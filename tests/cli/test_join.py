@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -106,6 +107,26 @@ def test_one_step_and_each_reaches_the_other(node: Home, alice: Home, workers: i
         assert process("get", "https://alice/hello", "--home", node.home).out == "Hello, node!\n"
         facts = process("get", "https://node/hello", "-H", "Accept: application/json", "--home", alice.home)
         assert json.loads(facts.out)["tags"] == ["ci"]
+
+
+def test_three_nodes_become_known_to_each_other(tmp_path: Path) -> None:
+    """Each at an address of its own; one token for each pair, handed to the later one."""
+    homes = [Home(tmp_path / name, name) for name in ("one", "two", "three")]
+    with ExitStack() as stack:
+        where = {}
+        for number, home in enumerate(homes, 2):
+            listen = f"127.0.0.{number}:0"
+            running = stack.enter_context(serving(home, workers=1, relay=False, listen=listen))
+            where[home.name] = running, f"127.0.0.{number}:{running.port}"
+        for inviting, joining in itertools.combinations(homes, 2):
+            token = of(inviting, "invite", "--address", where[inviting.name][1]).out.strip()
+            joined = of(joining, "join", token, "--address", where[joining.name][1])
+            assert joined.code == 0, joined.err
+            where[joining.name][0].hears("peer-added", peer=inviting.name)
+        for here, there in itertools.permutations(homes, 2):
+            assert of(here, "get", f"https://{there.name}/hello", "-o", tmp_path / "answer").code == 0
+            assert (tmp_path / "answer").read_text() == f"Hello, {here.name}!\n"
+        assert [len(pinned(home)) for home in homes] == [2, 2, 2]
 
 
 def test_the_token_comes_as_a_word_by_standard_input_or_by_the_environment(

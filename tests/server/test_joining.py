@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from peerauth.client.invitation import Joining
 from peerauth.control.invitation import Joined
 from peerauth.errors import ConnectFailed, TrustRefused
 from peerauth.store.peerdir import PeerDirectory
@@ -16,6 +18,7 @@ from peerauth.trust.peers import PeerSettings
 from tests.support.dropin import NOW
 from tests.support.engine import Caller, Yard, identity, on_loops, running
 from tests.support.inviting import book_of, invite, inviting, join, pinned, proper, refused, say, users
+from tests.support.targets import target
 from tests.support.workers import Home
 
 TAGS = ("ci", "night")
@@ -38,6 +41,20 @@ async def test_who_has_the_token_is_pinned_and_let_in_at_once(home: Home) -> Non
     assert peer.pins == (identity("alice").certificate.fingerprint,)
     assert (peer.tags, peer.address) == (TAGS, "alice.example:8443")
     assert token.id.hex() in peer.settings.note
+
+
+@on_loops("asyncio")
+async def test_one_joins_after_the_other_in_all_processes(home: Home) -> None:
+    """Or one could be counted in the instant in which another, with the same certificate, is pinned and removed."""
+    async with inviting(home) as node:
+        token = invite(home.home, node.port)
+        with book_of(home.home).in_turn():  # as another process has it
+            joining = asyncio.create_task(join("alice", token))
+            await node.until(node.server._desk.office.turn.locked)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(joining), 0.2)
+            assert (users(home.home, token), pinned(home)) == ([], {})
+        assert not (await joining).answer.already
 
 
 @on_loops()
@@ -178,6 +195,22 @@ async def test_the_first_address_counts_that_answers_and_is_right(home: Home, tm
         error = await refused("bob", invite(home.home, 1))
         assert isinstance(error, ConnectFailed)
     assert set(pinned(home)) == {"alice"}
+
+
+@on_loops("asyncio")
+async def test_a_server_that_says_nothing_is_not_waited_for_longer_than_it_has(home: Home) -> None:
+    with target(lambda sock: sock.recv(1 << 20) and sock.recv(1)) as where:
+        token = invite(home.home, where.port)
+        joining = Joining(identity("alice"), token, "alice", None, lambda _: None, timeout=0.2)
+        with pytest.raises(ConnectFailed) as error:
+            await joining.join(0, lambda _: None)
+        assert error.value.code == "timeout"
+        told: list[str] = []
+        began = time.monotonic()
+        with pytest.raises(ConnectFailed):
+            await joining.join(0.5, lambda error: told.append(error.code))
+        assert told == ["timeout"]
+        assert time.monotonic() - began < 5
 
 
 @on_loops("asyncio")
