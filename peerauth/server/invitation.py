@@ -14,17 +14,18 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from peerauth.address import parse_address
 from peerauth.control.invitation import Join, Joined
-from peerauth.errors import BadInput
+from peerauth.errors import BadInput, PeerAuthError
 from peerauth.server.audit import Event
 from peerauth.server.desk import SERVICE, Office, Visit
 from peerauth.store.config import reserved_names
 from peerauth.store.invitations import Invitation, Invitations
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.trust.certificate import Certificate
-from peerauth.trust.decision import Refused, decide
+from peerauth.trust.decision import Code, Refused, decide
 from peerauth.trust.invitation import is_proof, statement
 from peerauth.trust.peers import Peer, PeerSet, PeerSettings, check_name
 
+_ITS_OWN = {"invitation", "bad-name", "bad-address", "name-reserved", "name-taken", *Code}  # what a joiner can do about
 FOLLOWED = 0.25  # seconds in which every worker has seen a change of the list (promise 2)
 _NOBODYS = Ed25519PrivateKey.generate().public_key().public_bytes_raw()  # checked with where there is no invitation
 
@@ -56,9 +57,8 @@ async def join(visit: Visit, request: Join) -> Joined:
         try:
             joiner = _acceptable(visit, request, right=right)
             name, already = await asyncio.to_thread(welcome, book, office.peers, request.id, joiner, datetime.now(UTC))
-        except BadInput as error:
-            _report(visit, error)
-            raise
+        except PeerAuthError as error:
+            raise _reported(visit, error) from error
     if not already:
         _tell(visit, name, request.id)
         await asyncio.sleep(FOLLOWED)  # whoever hears that it has joined may come to any worker at once
@@ -117,7 +117,12 @@ def _pin(peers: PeerDirectory, invitation: Invitation, joiner: Joiner, now: date
     settings = PeerSettings(note=note, tags=invitation.tags, address=joiner.address)
     if invitation.name is None:
         return peers.enrol(joiner.name, joiner.certificate, settings, joiner.reserved)
-    peers.add(invitation.name, [joiner.certificate], settings)  # a person gave this name, and no other
+    try:
+        peers.add(invitation.name, [joiner.certificate], settings)  # a person gave this name, and no other
+    except BadInput as error:
+        if error.code == "name-taken":
+            raise BadInput("name-taken", f"the invitation is for {invitation.name}, and somebody has that name") from error
+        raise
     return invitation.name
 
 
@@ -134,7 +139,12 @@ def _tell(visit: Visit, name: str, id_: bytes) -> None:
     )
 
 
-def _report(visit: Visit, error: BadInput) -> None:
+def _reported(visit: Visit, error: PeerAuthError) -> PeerAuthError:
+    """Say in the log why nobody has joined; what the joiner is told of it: nothing of our own troubles and files."""
+    if error.code not in _ITS_OWN:
+        text = f"{visit.shown} has proven an invitation and could not be pinned: {error.message}"
+        visit.office.audit.refused(Event("problem", text, error.hint, SERVICE, visit.shown, code="not-pinned"))
+        return PeerAuthError("failed", "something went wrong here, and is in the log")
     visit.office.audit.refused(
         Event(
             "refused",
@@ -145,3 +155,4 @@ def _report(visit: Visit, error: BadInput) -> None:
             code="invitation",
         )
     )
+    return error

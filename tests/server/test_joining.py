@@ -198,6 +198,23 @@ async def test_the_first_address_counts_that_answers_and_is_right(home: Home, tm
 
 
 @on_loops("asyncio")
+async def test_troubles_of_the_node_are_in_its_log_and_none_of_the_joiners_business(home: Home) -> None:
+    async with inviting(home) as node:
+        token = invite(home.home, node.port)
+        home.path.rmdir()
+        home.path.write_text("no directory")
+        error = await refused("alice", token)
+        assert error.code == "failed"
+        assert "peers" not in error.message
+        event = await node.hears("problem", code="not-pinned")
+        assert str(home.path) in event.message
+        home.path.unlink()
+        home.path.mkdir()
+        await join("alice", token)  # the use was not counted
+    assert set(pinned(home)) == {"alice"}
+
+
+@on_loops("asyncio")
 async def test_a_server_that_says_nothing_is_not_waited_for_longer_than_it_has(home: Home) -> None:
     with target(lambda sock: sock.recv(1 << 20) and sock.recv(1)) as where:
         token = invite(home.home, where.port)
