@@ -19,6 +19,7 @@ from peerauth.store.peerdir import PeerDirectory
 from peerauth.tls.alerts import Truncated
 from peerauth.tls.session import NotAdmitted
 from peerauth.trust.certificate import Certificate
+from peerauth.trust.decision import Code, Refused
 from peerauth.trust.identity import Identity
 from peerauth.trust.invitation import Token
 from peerauth.trust.peers import PeerSettings
@@ -88,15 +89,23 @@ class Joining:
                 await line.send(Join(self.token.id, proof, self.name, self.address))
                 return Welcome(certificate, address, await line.receive(Joined))
         except NotAdmitted as error:
-            presented = error.refused.fingerprint or "no certificate"
-            raise TrustRefused(
-                "not-expected",
-                f"{address} presents {presented}, and the invitation is from {self.token.pin}: "
-                "someone stands in between, it is another machine, or it has a new certificate since",
-                NEW_ONE,
-            ) from error
+            raise self._not_admitted(error.refused, address) from error
         except Truncated as error:  # as a server does that has too many visitors
             raise ConnectFailed("closed-unanswered", f"{address} ended the connection without an answer") from error
+        except (ConnectFailed, TrustRefused) as error:
+            if str(address) not in error.message:
+                error.message = f"{address}: {error.message}"
+            raise
+
+    def _not_admitted(self, refused: Refused, address: Address) -> TrustRefused:
+        if refused.code is not Code.UNKNOWN:
+            return TrustRefused(str(refused.code), f"{address} is who invited, but is not admitted: {refused.reason}")
+        return TrustRefused(
+            "not-expected",
+            f"{address} presents {refused.fingerprint}, and the invitation is from {self.token.pin}: "
+            "someone stands in between, it is another machine, or it has a new certificate since",
+            NEW_ONE,
+        )
 
 
 def pin(welcome: Welcome, directory: PeerDirectory, reserved: frozenset[str], known_as: str | None = None) -> str:

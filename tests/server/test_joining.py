@@ -186,6 +186,16 @@ async def test_a_server_with_another_certificate_since_is_refused_before_anythin
 
 
 @on_loops("asyncio")
+async def test_a_server_whose_own_certificate_is_over_is_told_as_such(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.own = self_signed(new_key(KeyType.P256), "node", NOW - timedelta(days=500), days=30)
+    async with inviting(home) as node:
+        error = await refused("alice", invite(home.home, node.port, own=home.own))
+    assert (error.code, error.exit_code) == ("expired", 3)
+    assert "expired on" in error.message
+
+
+@on_loops("asyncio")
 async def test_the_first_address_counts_that_answers_and_is_right(home: Home, tmp_path: Path) -> None:
     async with inviting(home) as node, inviting(Home(tmp_path / "other", "other")) as other:
         token = invite(home.home, 1, other.port, node.port)
