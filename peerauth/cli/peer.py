@@ -131,17 +131,31 @@ def remove(
     """Take peers out of the list; a running server ends their connections."""
     from peerauth.trust.peers import no_such_peer
 
-    _, directory = open_peers(ui)
+    config, directory = open_peers(ui)
     names = list(dict.fromkeys(_checked(name) for name in names))
     for name in names:
         if not directory.files_of(name):
             raise no_such_peer(name, directory.current)
     removed = []
     for name in names:
-        removed.append({"name": name, "fingerprints": directory.remove(name)})
+        pins = directory.remove(name)
+        removed.append({"name": name, "fingerprints": pins})
         ui.say(f"removed {name}")
+        _shut_out(ui, config, name, pins)
     if ui.json:
         ui.emit({"removed": removed})
+
+
+def _shut_out(ui: Ui, config: Config, name: str, pins: Sequence[Fingerprint]) -> None:
+    """See to it that who was removed does not come back by its invitation, and say where another way is left."""
+    from peerauth.store.invitations import Invitations
+    from peerauth.store.state import State
+
+    for invitation in Invitations(State(config.path.parent)).forget(pins, datetime.now(UTC)):
+        ui.warn(
+            f"{name} has an invitation that is still good: with another certificate it can join once more",
+            f"peerauth invite --revoke {invitation.id.hex()}",
+        )
 
 
 @command

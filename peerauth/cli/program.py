@@ -40,6 +40,8 @@ COMMANDS = {
     "check": ("check:check", "See whether a peer and this node admit each other, and if not, why, and what to type."),
     "pair": ("pair:pair", "Pair with another node by a short code: both pin each other."),
     "why": ("why:why", "Show the last refusals: who came, why it was refused, and what to type."),
+    "invite": ("invite:invite", "Make an invitation: a token by which a new node joins in one step, with `peerauth join`."),
+    "join": ("join:join", "Join the node that made this invitation: it pins this node, and this node pins it."),
     "demo": (
         "demo:demo",
         "Watch it work: two nodes pin each other, a stranger is refused, a removed peer's connection ends.",

@@ -1,4 +1,4 @@
-"""Opening listening sockets."""
+"""Opening listening sockets, and where this machine is reached."""
 
 from __future__ import annotations
 
@@ -176,3 +176,15 @@ def remote_of(where: object) -> tuple[IPv4Address | IPv6Address | None, str]:
 def _address(host: str) -> IPv4Address | IPv6Address:
     remote: IPv4Address | IPv6Address = ip_address(host.partition("%")[0])
     return remote.ipv4_mapped or remote if isinstance(remote, IPv6Address) else remote
+
+
+def outgoing_address() -> str | None:
+    """The address of this machine that leads outside, as far as it knows; None where nothing does.
+
+    Nothing is sent: connecting a datagram socket only chooses the route. The far ends are nobody's (RFC 5737, RFC 3849).
+    """
+    for family, far in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((far, 9))
+            return str(probe.getsockname()[0])
+    return None

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from peerauth.control.invitation import Join
 from peerauth.control.messages import Check, Checked
 from peerauth.control.pairing import Pair
 from peerauth.control.wire import Message
 from peerauth.server.desk import Handler, Visit
+from peerauth.server.invitation import join
 from peerauth.server.pairing import pair
 from peerauth.trust.decision import Refused
 
@@ -24,4 +26,4 @@ async def check(visit: Visit, request: Check) -> Checked:
     return Checked(visit.fingerprint, name=decision.peer.name, services=tuple(dict.fromkeys(services)), time=now)
 
 
-HANDLERS: dict[type[Message], Handler] = {Check: check, Pair: pair}
+HANDLERS: dict[type[Message], Handler] = {Check: check, Join: join, Pair: pair}

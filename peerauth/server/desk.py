@@ -7,6 +7,7 @@ asks it again who that is at the moment of doing something, and answers with a m
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from peerauth.control.line import Line
 from peerauth.control.messages import No
 from peerauth.control.wire import Message
 from peerauth.errors import BadInput, PeerAuthError, printable
-from peerauth.rate import Bucket
+from peerauth.rate import Bucket, Buckets
 from peerauth.server.arrivals import Arrival, source_of
 from peerauth.server.audit import Audit, Event
 from peerauth.server.refusals import Knock, Refusals
@@ -48,6 +49,8 @@ class Office:
     audit: Audit
     config: Config | None = None
     policies: list[Policy] = field(default_factory=list)  # of every service
+    guesses: Buckets = field(default_factory=lambda: Buckets(20, 1.0, time.monotonic))  # at a secret, by source
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # one joiner at a time takes a thread; the others wait here
     refusals: Refusals = field(init=False)
 
     def __post_init__(self) -> None:
@@ -99,6 +102,11 @@ class Visit:
         """Have it said and remembered that this was the answer."""
         knock = Knock(SERVICE, self.shown, source_of(self.remote), self.remote, self.certificate, proven=True)
         self.office.refusals.refused(refused, knock, self.office.peers.current)
+
+    @property
+    def source(self) -> str:
+        """What counts as one source with whoever this is."""
+        return source_of(self.remote)
 
     @property
     def channel(self) -> bytes:

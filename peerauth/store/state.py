@@ -54,6 +54,13 @@ class State:
         return files.is_held(self._directory / f"{what}.alive", shared=many)
 
     @contextlib.contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        """Have the lock of this name while the block runs, and keep every other process out of it. Waits."""
+        files.make_directory(self._directory, 0o700)
+        with files.locked(self._directory / f"{name}.lock"):
+            yield
+
+    @contextlib.contextmanager
     def changing(self, name: str) -> Iterator[dict[str, Any]]:
         """What is noted, to be changed in the block, while no other process changes it; written durably at its end.
 

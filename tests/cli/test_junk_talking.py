@@ -15,15 +15,28 @@ from pathlib import Path
 
 import pytest
 
+from peerauth.address import Address
+from peerauth.trust.invitation import SECRET, make_token
 from tests.cli.conftest import Run
 from tests.cli.junk import JUNK, put, well_said
 from tests.cli.making import make, pem, write
 from tests.cli.running import CHECKOUT, DEADLINE_S, environment, peerauth, process, tree
+from tests.support.dropin import DAY, NOW
 from tests.support.engine import files_of, identity
 from tests.support.targets import target, unused_port
 
 SERVE = ["serve", "--listen", "127.0.0.1:0"]
-WITH_KEY = [SERVE, ["connect", "db-1"], ["get", "https://db-1/"], ["check", "db-1"]]
+DB_1 = identity("db-1").certificate.fingerprint
+
+
+def token(where: Address) -> str:
+    """An invitation of db-1 to there."""
+    return make_token(bytes(SECRET), DB_1, NOW + DAY, [where]).text
+
+
+JOIN = ["join", token(Address("127.0.0.1", 1))]
+INVITE = ["invite", "--address", "a:1"]
+WITH_KEY = [SERVE, ["connect", "db-1"], ["get", "https://db-1/"], ["check", "db-1"], JOIN]
 TALKING = [*WITH_KEY, ["peer", "scan", "localhost:1", "--add", "x"]]
 WORDS = "\udcff\udcfe", "\x1b[2J junk", "9" * 5000, "x" * 100_000, "\0"
 
@@ -56,7 +69,7 @@ def db_1(behave: Callable[[ssl.SSLSocket], object]) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("junk", sorted(JUNK.keys() - {"half a PEM", "damaged PEM", "missing", "dangling link"}))
-@pytest.mark.parametrize("words", TALKING, ids=lambda words: words[0])
+@pytest.mark.parametrize("words", [*TALKING, INVITE], ids=lambda words: words[0])
 def test_config_toml_is_junk(run: Run, pinned: Path, junk: str, words: list[str]) -> None:
     put(junk, pinned / "config.toml")
     before = tree(pinned)
@@ -479,8 +492,13 @@ GARBAGE: dict[str, Callable[[socket.socket], object]] = {
 def test_server_that_speaks_no_tls(run: Run, pinned: Path, garbage: str, words: list[str]) -> None:
     before = tree(pinned)
     with target(GARBAGE[garbage]) as where:
-        at = f"https://{where}/" if words[0] == "get" else str(where)
-        result = run(*words[:-1], at, "--peer", "db-1") if words[0] != "peer" else run("peer", "scan", at, "--add", "x")
+        there = {
+            "connect": ["connect", str(where), "--peer", "db-1"],
+            "get": ["get", f"https://{where}/", "--peer", "db-1"],
+            "join": ["join", token(where)],
+            "peer": ["peer", "scan", str(where), "--add", "x"],
+        }
+        result = run(*there[words[0]])
 
     well_said(result, 4, 3)  # 3: an alert is a refusal
     assert str(where) in result.err

@@ -62,6 +62,7 @@ def _held(loaded: set[str], may: set[str], own: set[str], others: int) -> None:
         (["id"], ON_DISK, {"identity", "describe", "secret", "reading"}, 125),
         (["peer", "list"], PEERS, {"peer", "describe"}, 125),
         (["id", "--words"], ON_DISK | {"mnemonic"}, {"identity", "describe", "secret", "reading"}, 130),
+        (["invite"], PEERS, {"invite", "peer", "peer_settings", "describe"}, 140),
         (["peer", "add", "alice.crt"], PEERS, {"peer", "peer_add", "peer_settings", "secret", "reading"}, 140),
     ],
     ids=lambda words: " ".join(words) if isinstance(words, list) else "",

@@ -11,24 +11,31 @@ import shutil
 import stat
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from peerauth.address import Address
+from peerauth.errors import BadInput
+from peerauth.server.invitation import Joiner, welcome
 from peerauth.store import files
 from peerauth.store.config import load_config
 from peerauth.store.home import create, read_identity
+from peerauth.store.invitations import Invitation, Invitations
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.store.pending import approving, remember, strangers
 from peerauth.store.refusals import Refusal
 from peerauth.store.state import State
 from peerauth.trust.identity import Identity, KeyType, new_key, self_signed
+from peerauth.trust.invitation import SECRET, make_token
 from peerauth.trust.peers import PeerSettings
 
 NOW = datetime.now(UTC)
 KILLED = 9
 SETTINGS = PeerSettings(note="restricted", max_connections=1)
-OLD, NEW, ALICE, BOB = (self_signed(new_key(KeyType.P256), name, NOW) for name in ("node", "node", "alice", "bob"))
+NAMES = ("node", "node", "alice", "bob", "mallory")
+OLD, NEW, ALICE, BOB, MALLORY = (self_signed(new_key(KeyType.P256), name, NOW) for name in NAMES)
+TOKEN = make_token(bytes(SECRET), OLD.certificate.fingerprint, NOW + timedelta(hours=1), [Address("127.0.0.1", 1)])
 
 
 def die_at(step: int) -> None:
@@ -186,6 +193,44 @@ def approve_left(place: Path) -> None:
     assert {stranger.certificate for stranger in strangers(State(place))} == {OLD.certificate.der}
 
 
+def invitation(place: Path) -> None:
+    start(place)
+    Invitations(State(place)).add(Invitation(TOKEN.id, TOKEN.verifier, NOW, TOKEN.expires, 1, None, ("ci",)), NOW)
+
+
+def join(place: Path, who: Identity = ALICE) -> None:
+    book, peers = Invitations(State(place)), PeerDirectory(place / "peers")
+    welcome(book, peers, TOKEN.id, Joiner(who.certificate, "joiner", None), NOW)
+
+
+def join_left(place: Path) -> None:
+    """Counted or not, once; who was counted finishes, nobody else comes in, and who is removed does not come back."""
+    (known,) = Invitations(State(place)).all()
+    counted = ALICE.certificate.fingerprint in known.used
+    pinned = PeerDirectory(place / "peers").refresh().holder(ALICE.certificate.fingerprint)
+    assert counted or pinned is None, "pinned, and not counted"
+    assert pinned is None or pinned.tags == ("ci",), "admitted without what the invitation says"
+    if counted:
+        kept_out(place, MALLORY)
+    join(place)
+    directory = PeerDirectory(place / "peers")
+    assert directory.refresh().peers["joiner"].pins == (ALICE.certificate.fingerprint,)
+    assert len(directory.current) == 2
+    kept_out(place, MALLORY)
+    directory.remove("joiner")
+    kept_out(place, ALICE)
+
+
+def kept_out(place: Path, who: Identity) -> None:
+    try:
+        join(place, who)
+    except BadInput as error:
+        if error.code == "invitation":
+            return
+        raise
+    raise AssertionError("it came in")
+
+
 Step = Callable[[Path], None]
 OPERATIONS: dict[str, tuple[Step, Step, Step]] = {
     "first": (lambda _: None, first, first_left),
@@ -196,6 +241,7 @@ OPERATIONS: dict[str, tuple[Step, Step, Step]] = {
     "retouch": (with_alice, retouch, retouch_left),
     "note": (with_strangers, note, note_left),
     "approve": (with_strangers, approve, approve_left),
+    "join": (invitation, join, join_left),
 }
 
 

@@ -28,7 +28,7 @@ from peerauth.server.audit import Event
 from peerauth.server.guest import Handler, by_protocol
 from peerauth.server.porch import Porter
 from peerauth.server.server import Server
-from peerauth.store.config import Limits, Service
+from peerauth.store.config import Config, Limits, Service
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.tls.context import MinimumVersion
 from peerauth.trust.decision import Admitted
@@ -187,8 +187,10 @@ async def running(
     handler: Handler = Greeter,
     target: Address | None = None,
     hello: bool = False,
+    config: Config | None = None,
+    host: str = "127.0.0.1",
 ) -> AsyncIterator[Running]:
-    """A server on a port of 127.0.0.1, stopped with the block: it greets, relays to `target`, or says hello over HTTP."""
+    """A server on a port of `host`, stopped with the block: it greets, relays to `target`, or says hello over HTTP."""
     directory = PeerDirectory(yard.path)
     directory.refresh()
     events: list[Event] = []
@@ -197,8 +199,8 @@ async def running(
     def sink(event: Event) -> None:
         noted[-1](event)
 
-    server = Server(own or identity("node"), directory, sink, limits=limits, min_tls=min_tls)
-    where = parse_address("127.0.0.1:0")
+    server = Server(own or identity("node"), directory, sink, limits=limits, min_tls=min_tls, config=config)
+    where = parse_address(f"{host}:0")
     try:
         if target is not None or hello:
             bound = server.add_service(Service(policy.service, where, target, policy))

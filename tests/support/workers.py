@@ -29,11 +29,11 @@ class Home(Yard):
     def __init__(self, place: Path, name: str = "node") -> None:
         self.name = name
         self.home = place / ("home" if name == "node" else name)
-        self.home.mkdir()
+        self.home.mkdir(parents=True)
         super().__init__(self.home / "peers")
-        own = identity(name)
-        (self.home / f"{name}.crt").write_text(own.certificate.pem)
-        (self.home / f"{name}.key").write_bytes(own.key_pem())
+        self.own = identity(name)
+        (self.home / f"{name}.crt").write_text(self.own.certificate.pem)
+        (self.home / f"{name}.key").write_bytes(self.own.key_pem())
         (self.home / f"{name}.key").chmod(0o600)
         self.configure("")
 
