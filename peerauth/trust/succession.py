@@ -102,14 +102,15 @@ def judge(said: Sequence[Statement], peers: PeerSet, bearer: Bearer, accept: Acc
     `accept` is what the node does where the peer's notes do not say; `now` is aware.
     """
     drops = tuple(_drops(said, peers, now))
+    name = drops[0].peer if drops else None
     try:
         walk = _Walk(said, peers, bearer, accept, now)
+        name = walk.peer.name
         question = walk.to_its_end()
     except _No as no:
-        peer = drops[0].peer if drops else None
-        return Verdict(Outcome.REFUSED, drops, None, no.reason, peer, no.conflict)
+        return Verdict(Outcome.REFUSED, drops, None, no.reason, name, no.conflict)
     outcome = Outcome.ASKED if question else Outcome.ACCEPTED
-    return Verdict(outcome, (*drops, *walk.steps), question, peer=walk.peer.name)
+    return Verdict(outcome, (*drops, *walk.steps), question, peer=name)
 
 
 def _drops(said: Sequence[Statement], peers: PeerSet, now: datetime) -> Iterator[Step]:
