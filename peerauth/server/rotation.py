@@ -24,6 +24,7 @@ _read_own = functools.lru_cache(maxsize=MOST)(read_statement)  # they are the sa
 
 async def rotate(visit: Visit, request: Rotate) -> Rotated:
     """Do what statements about a peer's certificate say, where they are good and the peer's settings allow it."""
+    visit.hears_the_end = True
     office, bearer = visit.office, Bearer(visit.certificate, remote=visit.remote)
     try:
         verdict = await asyncio.to_thread(follow, office.peers, request.statements, bearer, office.config, visit.shown)
