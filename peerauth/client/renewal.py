@@ -84,7 +84,12 @@ class Renewal:
     async def _take_in(self, target: Target, heard: tuple[bytes, ...], presented: bytes) -> bool:
         name = target.peer.name
         bearer = Bearer(presented, meant=name)
-        verdict = await asyncio.to_thread(follow, self._directory, heard, bearer, self._config, str(target.address))
+        try:
+            verdict = await asyncio.to_thread(follow, self._directory, heard, bearer, self._config, str(target.address))
+        except PeerAuthError as error:
+            if error.code != "bad-statement":  # which says nothing about this node
+                self._tell(f"{name} has a new certificate, which could not be noted: {error.message}", error.hint)
+            return False
         self._say(verdict, name, presented)
         decision = decide(presented, self._directory.current.only(name), now=datetime.now(UTC))
         return isinstance(decision, Admitted)
