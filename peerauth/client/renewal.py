@@ -19,9 +19,9 @@ from peerauth.errors import BadInput, PeerAuthError, TrustRefused
 from peerauth.store.config import Config
 from peerauth.store.following import follow
 from peerauth.store.peerdir import PeerDirectory
-from peerauth.store.rotations import read_statements
+from peerauth.store.rotations import own_statements
 from peerauth.tls.session import NotAdmitted
-from peerauth.trust.continuity import Kind, Statement, read_statement
+from peerauth.trust.continuity import Kind, Statement
 from peerauth.trust.decision import Admitted, Code, Decision, decide
 from peerauth.trust.fingerprint import Fingerprint
 from peerauth.trust.identity import Identity, KeyType, new_key, self_signed
@@ -129,7 +129,7 @@ class Renewal:
 def _said_about(config: Config, identity: Identity) -> tuple[Statement, ...]:
     """What this node has said, if it led to the certificate that it presents."""
     try:
-        said = tuple(read_statement(data) for data in read_statements(config))
+        said = own_statements(config)
     except BadInput:
         return ()
     ours = identity.certificate
