@@ -11,6 +11,7 @@ import contextlib
 import os
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -27,6 +28,7 @@ from peerauth.trust.peers import Peer, PeerSettings
 from peerauth.trust.reading import MAXIMUM_BYTES, leaves, read_certificates
 
 if TYPE_CHECKING:
+    from peerauth.client.renewal import Renewal
     from peerauth.server.audit import Event
     from peerauth.server.server import Server
     from peerauth.tls.session import Session
@@ -145,12 +147,20 @@ class Node:
 
         directory = self.peers.directory
         await asyncio.to_thread(directory.refresh)
-        dialer = Dialer.of(self.identity, self.name, lambda: directory.current, min_tls=self.config.min_tls)
+        dialer = Dialer.of(
+            self.identity, self.name, lambda: directory.current, min_tls=self.config.min_tls, renewal=self._renewal
+        )
         target = resolve(address, directory.current, peer) if address else resolve(peer, directory.current)
         reader = asyncio.StreamReader()
         protocol = _Streams(reader, explain=lambda error, heard: dialer.broken(error, target, heard=heard))
         transport = await dialer.connect(target, protocol)
         return reader, asyncio.StreamWriter(transport, protocol, reader, asyncio.get_running_loop())
+
+    @cached_property
+    def _renewal(self) -> Renewal:
+        from peerauth.client.renewal import Renewal
+
+        return Renewal(self.config, self.peers.directory, self.identity, lambda *_: None)
 
 
 class Peers:

@@ -33,10 +33,12 @@ def load_peers(ui: Ui, path: Path) -> PeerDirectory:
 def make_dialer(ui: Ui, passphrase_file: Path | None, alpn: tuple[bytes, ...] = ()) -> Dialer:
     """A dialer with this node's identity and peers."""
     from peerauth.client.dial import Dialer
+    from peerauth.client.renewal import Renewal
 
     config, identity = load_node(ui, passphrase_file)
     directory = load_peers(ui, config.peers)
-    return Dialer.of(identity, config.name, lambda: directory.current, min_tls=config.min_tls, alpn=alpn)
+    renewal = Renewal(config, directory, identity, ui.warn)
+    return Dialer.of(identity, config.name, lambda: directory.current, min_tls=config.min_tls, alpn=alpn, renewal=renewal)
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:

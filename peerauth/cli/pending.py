@@ -16,6 +16,7 @@ from peerauth.cli.peer_settings import (
     MaxConnectionsOption,
     NoteOption,
     PinOption,
+    RotationOption,
     TagOption,
     UntilOption,
     Wanted,
@@ -84,7 +85,8 @@ def _notes(stranger: Stranger, directory: PeerDirectory) -> list[str]:
     found = []
     if stranger.successor_of:
         retire = f", which is to be retired on {stranger.retire:%Y-%m-%d}" if stranger.retire else ""
-        found.append(f"the next certificate of {stranger.successor_of}, endorsed by the one that is pinned{retire}")
+        whose = f"the next certificate of {stranger.successor_of}, put forward by whoever holds the key of the one before"
+        found.append(f"{whose}{retire}")
     elif twin := same_key(stranger.certificate, directory):
         found.append(f"its key is that of {twin}'s pinned certificate")
     elif stranger.claim.lower() in directory.current:
@@ -149,6 +151,7 @@ def approve(
     source: FromOption = None,
     max_connections: MaxConnectionsOption = None,
     pin: PinOption = None,
+    rotation: RotationOption = None,
 ) -> None:
     """Admit a stranger who tried to come in: pin the certificate that it showed.
 
@@ -169,6 +172,7 @@ def approve(
         sources=source,
         max_connections=max_connections,
         pin=pin,
+        rotation=rotation,
     )
     prefix = _prefix(fingerprint)
     config, directory = open_peers(ui)
@@ -240,9 +244,8 @@ def _confirm(ui: Ui, stranger: Stranger, certificate: Certificate, name: str, *,
 def _pin(
     directory: PeerDirectory, stranger: Stranger, certificate: Certificate, name: str, settings: PeerSettings | None
 ) -> None:
-    succeed: Any = getattr(directory, "succeed", None)
-    if stranger.successor_of is not None and succeed is not None:
-        succeed(name, certificate, stranger.retire)
+    if stranger.successor_of is not None:
+        directory.succeed(name, certificate, stranger.retire)
     else:
         directory.add(name, [certificate], settings)
 

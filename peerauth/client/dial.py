@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from peerauth.address import Address
 from peerauth.client.target import NOTE_ADDRESS, Target
@@ -26,7 +29,11 @@ from peerauth.trust.fingerprint import Fingerprint
 from peerauth.trust.identity import Identity
 from peerauth.trust.peers import PeerSet
 
+if TYPE_CHECKING:
+    from peerauth.client.renewal import Renewal
+
 TIMEOUT = 10.0  # seconds, for reaching the other side and for the handshake
+DOUBT = 1.0  # seconds that a certificate of ours which is new gives the server to refuse it
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,7 @@ class Dialer:
     name: str
     peers: Callable[[], PeerSet]
     context: Context
+    renewal: Renewal | None = None
 
     @classmethod
     def of(
@@ -47,9 +55,10 @@ class Dialer:
         *,
         min_tls: MinimumVersion = "1.3",
         alpn: tuple[bytes, ...] = (),
+        renewal: Renewal | None = None,
     ) -> Dialer:
-        """A dialer that presents `identity`."""
-        return cls(identity, name, peers, client_context(identity, min_tls=min_tls, alpn=alpn))
+        """A dialer that presents `identity`; `renewal` says what is done where a rotation is why it does not get through."""
+        return cls(identity, name, peers, client_context(identity, min_tls=min_tls, alpn=alpn), renewal)
 
     def _judge(self, target: Target) -> Judge:
         return lambda der: decide(der, self.peers().only(target.peer.name), now=datetime.now(UTC))
@@ -59,37 +68,66 @@ class Dialer:
 
         In TLS 1.3 the server may still refuse us: that comes with the first read, as the error of `connection_lost`.
         """
-        loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(timeout):
-                sock = await reach(loop, target.address)
-                try:
-                    session = ClientSession(self.context, sock, self._judge(target), server_name=target.address.server_name)
-                    while (wait := session.handshake()) is not Wait.NOTHING:
-                        await ready(loop, sock, wait)
-                    admitted = session.confirm()
-                except BaseException:
-                    sock.close()
-                    raise
+            sock, session, admitted = await self._mended(target, timeout)
         except Exception as error:
             raise self.explained(error, target) from error
-        transport = TlsTransport(loop, sock, session, admitted, protocol)
+        transport = TlsTransport(asyncio.get_running_loop(), sock, session, admitted, protocol)
         transport.start()
         return transport
+
+    async def _mended(self, target: Target, timeout: float) -> tuple[socket.socket, ClientSession, Admitted]:
+        while True:  # `mends` does each thing once
+            try:
+                return await self._connected(target, timeout)
+            except (NotAdmitted, TrustRefused) as error:
+                if self.renewal is None or not await self.renewal.mends(error, target):
+                    raise
+
+    async def _connected(self, target: Target, timeout: float) -> tuple[socket.socket, ClientSession, Admitted]:
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(timeout):
+            sock = await reach(loop, target.address)
+            try:
+                session = ClientSession(self.context, sock, self._judge(target), server_name=target.address.server_name)
+                while (wait := session.handshake()) is not Wait.NOTHING:
+                    await ready(loop, sock, wait)
+                admitted = session.confirm()
+                if self.renewal is not None and self.renewal.expects_doubt:
+                    with contextlib.suppress(OSError):  # silence says nothing
+                        async with asyncio.timeout(DOUBT):
+                            while not session.has_spoken():
+                                await ready(loop, sock, Wait.READABLE)
+            except BaseException:
+                sock.close()
+                raise
+        return sock, session, admitted
 
     def connect_blocking(self, target: Target, *, timeout: float | None = TIMEOUT) -> BlockingTls:
         """The same for blocking code."""
         try:
-            sock = reach_blocking(target.address, timeout)
-            try:
-                session = ClientSession(self.context, sock, self._judge(target), server_name=target.address.server_name)
-                connection = BlockingTls(sock, session, timeout)
-                connection.handshake()
-            except BaseException:
-                sock.close()
-                raise
+            while True:
+                try:
+                    return self._connected_blocking(target, timeout)
+                except (NotAdmitted, TrustRefused) as error:
+                    if self.renewal is None or not _apart(self.renewal.mends(error, target)):
+                        raise
         except Exception as error:
             raise self.explained(error, target) from error
+
+    def _connected_blocking(self, target: Target, timeout: float | None) -> BlockingTls:
+        sock = reach_blocking(target.address, timeout)
+        try:
+            session = ClientSession(self.context, sock, self._judge(target), server_name=target.address.server_name)
+            connection = BlockingTls(sock, session, timeout)
+            connection.handshake()
+            if self.renewal is not None and self.renewal.expects_doubt:
+                with contextlib.suppress(OSError):
+                    while not session.has_spoken() and connection.ready(Wait.READABLE, DOUBT):
+                        pass
+        except BaseException:
+            sock.close()
+            raise
         return connection
 
     def broken(self, error: BaseException, target: Target, *, heard: bool = True) -> BaseException:
@@ -133,6 +171,12 @@ class Dialer:
                 "no-such-host", f"it is not noted where {where.host} is, and no host has that name", NOTE_ADDRESS
             )
         return unreachable(error, where) if isinstance(error, OSError | UnicodeError) else error
+
+
+def _apart(work: Coroutine[None, None, bool]) -> bool:
+    """Run it in a loop of its own, whatever this thread has."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 def anonymous_certificate(address: Address, timeout: float = TIMEOUT) -> bytes:

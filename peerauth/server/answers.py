@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 from peerauth.control.invitation import Join
 from peerauth.control.messages import Check, Checked
 from peerauth.control.pairing import Pair
+from peerauth.control.rotation import History, Rotate
 from peerauth.control.wire import Message
 from peerauth.server.desk import Handler, Visit
 from peerauth.server.invitation import join
 from peerauth.server.pairing import pair
+from peerauth.server.rotation import history, rotate
 from peerauth.trust.decision import Refused
 
 
@@ -26,4 +28,4 @@ async def check(visit: Visit, request: Check) -> Checked:
     return Checked(visit.fingerprint, name=decision.peer.name, services=tuple(dict.fromkeys(services)), time=now)
 
 
-HANDLERS: dict[type[Message], Handler] = {Check: check, Join: join, Pair: pair}
+HANDLERS: dict[type[Message], Handler] = {Check: check, History: history, Join: join, Pair: pair, Rotate: rotate}

@@ -36,7 +36,7 @@ from peerauth.trust.policy import Policy
 SECONDS = 10.0  # for a whole visit
 MOST_VISITS = 256
 MOST_OF_A_SOURCE = 16
-LONGEST_OF_A_STRANGER = 16 << 10  # bytes of a message
+LONGEST_OF_A_STRANGER = 32 << 10  # bytes of a message
 SERVICE = "peerauth/1"  # what events say it was about
 
 
@@ -88,6 +88,7 @@ class Visit:
     certificate: bytes
     remote: Address | None
     shown: str
+    hears_the_end: bool = False  # what it asks for may end its own admission; it is answered all the same
 
     def decide(self) -> Decision:
         """Who this is, by the list as it is now."""
@@ -149,6 +150,8 @@ class Desk:
     def review(self) -> None:
         """The list admits less than before: end what was begun with a peer who is none any more."""
         for task, (visit, before) in list(self._visits.items()):
+            if visit.hears_the_end:
+                continue
             if isinstance(before, Admitted) and not isinstance(visit.decide(), Admitted):
                 visit.line.abort()
                 task.cancel()

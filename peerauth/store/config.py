@@ -10,8 +10,8 @@ from typing import Literal
 from peerauth.address import Address, parse_address
 from peerauth.errors import BadInput, printable
 from peerauth.store.files import read_bounded, shown
-from peerauth.store.schema import Table, parse_toml
-from peerauth.trust.peers import check_name
+from peerauth.store.schema import Table, parse_toml, read_acceptance
+from peerauth.trust.peers import Acceptance, check_name
 from peerauth.trust.policy import Policy
 
 FILE_NAME = "config.toml"
@@ -54,6 +54,7 @@ class Config:
     groups: Mapping[str, list[str]] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     remember: bool = True  # who was refused, and the certificates of strangers
+    accept: Acceptance = "auto"  # what is done when a peer says which certificate comes next, unless its notes say
 
 
 def load_config(home: Path) -> Config:
@@ -94,6 +95,9 @@ def parse_config(data: bytes, home: Path) -> Config:
     refusals = document.table("refusals")
     remember = refusals.flag("remember", default=True)
     refusals.done()
+    rotation = document.table("rotation")
+    accept = read_acceptance(rotation, "accept") or "auto"
+    rotation.done()
     document.done()
     return Config(
         home / FILE_NAME,
@@ -106,6 +110,7 @@ def parse_config(data: bytes, home: Path) -> Config:
         groups,
         limits,
         remember,
+        accept,
     )
 
 

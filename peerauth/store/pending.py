@@ -27,6 +27,7 @@ from peerauth.store.state import State
 from peerauth.trust.decision import Code
 from peerauth.trust.explain import LARGEST, claimed_name
 from peerauth.trust.fingerprint import Fingerprint
+from peerauth.trust.succession import Question
 
 FILE: Final = "refused"
 _MOST_DENIED: Final = 1000
@@ -69,17 +70,39 @@ def remember(state: State, news: Iterable[Refusal]) -> None:
         noted[_REFUSALS] = [as_row(refusal) for refusal in table]
 
 
-def remember_successor(state: State, name: str, certificate: bytes, retire: datetime, address: str) -> None:
-    """Ask a person whether this is to be the next certificate (DER) of the peer `name`; one of a peer at a time.
+def ask_person(state: State, question: Question, address: str) -> bool:
+    """Have a person asked whether this is to be the peer's next certificate; whether it is the one that waits.
 
-    The caller has checked the statement that says so. Raises BadInput("too-large"), or as `remember`.
+    The first of a peer waits, until it is approved, denied or withdrawn; it is written once, however often it is put forward. The
+    caller has checked the statement that says so. Raises BadInput("too-large"), or as `remember`.
     """
-    if len(certificate) > LARGEST:
-        raise BadInput("too-large", f"the next certificate of {name} is larger than {LARGEST // 1024} KB")
-    asked = successor(name, certificate, retire, address, datetime.now(UTC))
-    with state.changing(FILE) as noted:
-        _keep(noted, lambda refusal: refusal.successor_of != name)
-        noted[_REFUSALS] = [*noted[_REFUSALS], as_row(asked)]
+    if len(question.certificate.der) > LARGEST:
+        raise BadInput("too-large", f"the next certificate of {question.peer} is larger than {LARGEST // 1024} KB")
+    mine = question.certificate.fingerprint
+    waits = _successor(state.read(FILE), question.peer)
+    if waits is None:
+        asked = successor(question.peer, question.certificate.der, question.retire, address, datetime.now(UTC))
+        with state.changing(FILE) as noted:
+            waits = _successor(noted, question.peer)
+            if waits is None:
+                _keep(noted, lambda refusal: refusal.successor_of != question.peer)
+                noted[_REFUSALS] = [*noted[_REFUSALS], as_row(asked)]
+    return waits in (None, mine)
+
+
+def forget_questions(state: State, peer: str, certificates: Iterable[Fingerprint]) -> None:
+    """These certificates of a peer were withdrawn, or their key is in other hands: nobody is to be asked about them."""
+    gone = set(certificates)
+    if _successor(state.read(FILE), peer) in gone:
+        with state.changing(FILE) as noted:
+            _keep(noted, lambda refusal: refusal.successor_of != peer or refusal.fingerprint not in gone)
+
+
+def _successor(noted: Mapping[str, Any], peer: str) -> Fingerprint | None:
+    """The certificate of which a person is to say whether it is this peer's next."""
+    denied = _denied(noted)
+    rows = (row for row in read_rows(noted.get(_REFUSALS)) if row.successor_of == peer and row.fingerprint not in denied)
+    return next((row.fingerprint for row in rows), None)
 
 
 def forget(state: State, fingerprint: Fingerprint) -> None:

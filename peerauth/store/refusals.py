@@ -122,7 +122,7 @@ class Table:
 
 def successor(name: str, certificate: bytes, retire: datetime, address: str, now: datetime) -> Refusal:
     """The entry that asks a person about a peer's next certificate (DER)."""
-    text = f"the next certificate of {name}, endorsed by the one that is pinned"
+    text = f"the next certificate of {name}, put forward by whoever holds the key of the one before"
     fingerprint = Fingerprint.of(certificate)
     hint = f"if its owner confirms the fingerprint: peerauth peer approve {fingerprint}"
     return Refusal(

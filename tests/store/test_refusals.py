@@ -16,20 +16,22 @@ from peerauth.errors import BadInput
 from peerauth.store.pending import (
     FILE,
     approving,
+    ask_person,
     denied,
     deny,
     find,
     forget,
     remember,
-    remember_successor,
     remembered,
     strangers,
     take_back,
 )
 from peerauth.store.refusals import MOST, MOST_BYTES, Refusal, Table, as_row, read_rows, successor
 from peerauth.store.state import State
+from peerauth.trust.certificate import Certificate
 from peerauth.trust.explain import LARGEST
 from peerauth.trust.fingerprint import Fingerprint, parse_prefix
+from peerauth.trust.succession import Question
 from tests.support.engine import identity
 from tests.support.pool import certificates
 
@@ -302,17 +304,12 @@ def test_of_approve_and_deny_at_once_exactly_one_holds(tmp_path: Path) -> None:
         assert bool(denied(state)) is (came[1] == "denied")
 
 
-def test_a_successor_waits_under_its_peers_name_and_a_later_one_takes_its_place(state: State) -> None:
+def test_a_successor_waits_under_its_peers_name_and_is_no_refusal(state: State) -> None:
     first, second = certificates(2)
     remember(state, [refusal(second, at=3)])
-    for der in (first, second):
-        remember_successor(state, "alice", der, THEN, "10.0.0.1:5")
+    assert ask_person(state, Question("alice", Certificate(first), THEN), "10.0.0.1:5")
     assert [one.code for one in remembered(state)] == ["unknown"], "nobody was refused"
-    (stranger,) = strangers(state)
-    assert (stranger.certificate, stranger.successor_of, stranger.retire) == (second, "alice", THEN)
-    assert stranger.proven
-    with pytest.raises(BadInput, match="larger than 8 KB"):
-        remember_successor(state, "alice", bytes(LARGEST + 1), THEN, "10.0.0.1:5")
-    assert len(strangers(state)) == 1
-    forget(state, Fingerprint.of(second))
-    assert strangers(state) == []
+    stranger = next(one for one in strangers(state) if one.successor_of)
+    assert (stranger.certificate, stranger.successor_of, stranger.retire) == (first, "alice", THEN)
+    forget(state, Fingerprint.of(first))
+    assert [one.certificate for one in strangers(state)] == [second]
