@@ -73,7 +73,7 @@ def remember(state: State, news: Iterable[Refusal]) -> None:
 def ask_person(state: State, question: Question, address: str) -> bool:
     """Have a person asked whether this is to be the peer's next certificate; whether it is the one that waits.
 
-    The first of a peer waits, until it is approved, denied or withdrawn; it is written once, however often it is put forward. The
+    The first of a peer waits, until it is approved, denied or withdrawn; it is written once, however often it comes. The
     caller has checked the statement that says so. Raises BadInput("too-large"), or as `remember`.
     """
     if len(question.certificate.der) > LARGEST:
