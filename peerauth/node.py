@@ -19,6 +19,7 @@ from peerauth.errors import TrustRefused
 from peerauth.store.config import Config, load_config, policy_for
 from peerauth.store.files import read_bounded
 from peerauth.store.home import read_identity
+from peerauth.store.own import Own
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.trust.certificate import Certificate
 from peerauth.trust.fingerprint import Fingerprint
@@ -123,6 +124,7 @@ class Node:
             limits=self.config.limits,
             min_tls=self.config.min_tls,
             config=self.config,
+            own=Own(self.config, self.identity, self._passphrase),
         )
         try:
             address = Address(host, port, path)

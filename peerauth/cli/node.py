@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from peerauth.cli.secret import load_node
+from peerauth.cli.secret import load_own
 from peerauth.cli.ui import Ui
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ def make_dialer(ui: Ui, passphrase_file: Path | None, alpn: tuple[bytes, ...] = 
     """A dialer with this node's identity and peers."""
     from peerauth.client.dial import Dialer
 
-    config, identity = load_node(ui, passphrase_file)
-    directory = load_peers(ui, config.peers)
-    return Dialer.of(identity, config.name, lambda: directory.current, min_tls=config.min_tls, alpn=alpn)
+    own = load_own(ui, passphrase_file)
+    config, directory = own.config, load_peers(ui, own.config.peers)
+    return Dialer.of(own.identity, config.name, lambda: directory.current, min_tls=config.min_tls, alpn=alpn, own=own)
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:

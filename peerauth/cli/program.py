@@ -37,6 +37,7 @@ COMMANDS = {
     "serve": ("serve:serve", "Run the services of config.toml, or the one described by the options, for pinned peers only."),
     "connect": ("connect:connect", "Reach a peer: standard input goes there, what it answers comes to standard output."),
     "get": ("get:get", "Ask a peer for something over HTTPS."),
+    "rotate": ("rotate:rotate", "Replace this node's key and certificate without losing a connection or a peer."),
     "demo": (
         "demo:demo",
         "Watch it work: two nodes pin each other, a stranger is refused, a removed peer's connection ends.",

@@ -7,13 +7,14 @@ import errno
 import os
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from peerauth.address import Address
 from peerauth.client.target import NOTE_ADDRESS, Target
 from peerauth.errors import ConnectFailed, PeerAuthError, TrustRefused
 from peerauth.net.reach import reach, reach_blocking
+from peerauth.store.own import Own
 from peerauth.tls.blocking import BlockingTls
 from peerauth.tls.context import Context, MinimumVersion, client_context
 from peerauth.tls.outgoing import ClientSession
@@ -31,12 +32,15 @@ TIMEOUT = 10.0  # seconds, for reaching the other side and for the handshake
 
 @dataclass(frozen=True)
 class Dialer:
-    """What a node needs to reach its peers."""
+    """What a node needs to reach its peers. `own`: where the identity is followed, for programs that stay."""
 
     identity: Identity
     name: str
     peers: Callable[[], PeerSet]
     context: Context
+    min_tls: MinimumVersion = "1.3"
+    alpn: tuple[bytes, ...] = ()
+    own: Own | None = None
 
     @classmethod
     def of(
@@ -47,9 +51,23 @@ class Dialer:
         *,
         min_tls: MinimumVersion = "1.3",
         alpn: tuple[bytes, ...] = (),
+        own: Own | None = None,
     ) -> Dialer:
         """A dialer that presents `identity`."""
-        return cls(identity, name, peers, client_context(identity, min_tls=min_tls, alpn=alpn))
+        return cls(identity, name, peers, client_context(identity, min_tls=min_tls, alpn=alpn), min_tls, alpn, own)
+
+    def renewed(self) -> Dialer:
+        """One that presents the identity that is on disk now; this one, where it is the same.
+
+        Raises BadInput, once, when what is on disk cannot be used: this one is still good then.
+        """
+        own = self.own
+        if own is not None:
+            own.look()
+            if own.identity.certificate != self.identity.certificate:
+                context = client_context(own.identity, min_tls=self.min_tls, alpn=self.alpn)
+                return replace(self, identity=own.identity, context=context)
+        return self
 
     def _judge(self, target: Target) -> Judge:
         return lambda der: decide(der, self.peers().only(target.peer.name), now=datetime.now(UTC))

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
 from peerauth.address import Address, parse_address
 from peerauth.errors import BadInput, printable
 from peerauth.store.files import read_bounded, shown
-from peerauth.store.schema import Table, parse_toml
+from peerauth.store.schema import Table, parse_span, parse_toml
 from peerauth.trust.peers import check_name
 from peerauth.trust.policy import Policy
 
 FILE_NAME = "config.toml"
 MAXIMUM_BYTES = 1 << 20
 MOST_WORKERS = 64
+_DAY, _CENTURY = 86_400.0, 36_500 * 86_400.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,15 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True)
+class AutoRotation:
+    """`[rotation]`: how old a certificate gets before `serve` makes the next one, and the terms of that."""
+
+    every: timedelta
+    deadline: timedelta = timedelta(days=7)
+    overlap: timedelta = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """What a node is and what it serves. Paths are absolute."""
 
@@ -53,6 +64,7 @@ class Config:
     services: tuple[Service, ...] = ()
     groups: Mapping[str, list[str]] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    rotation: AutoRotation | None = None
 
 
 def load_config(home: Path) -> Config:
@@ -90,6 +102,7 @@ def parse_config(data: bytes, home: Path) -> Config:
     groups = _groups(document.table("groups"))
     services = tuple(_service(table, groups) for table in document.tables("serve"))
     limits = _limits(document.table("limits"))
+    rotation = _rotation(document.table("rotation"))
     document.done()
     return Config(
         home / FILE_NAME,
@@ -101,6 +114,7 @@ def parse_config(data: bytes, home: Path) -> Config:
         services,
         groups,
         limits,
+        rotation,
     )
 
 
@@ -197,3 +211,24 @@ def _limits(table: Table) -> Limits:
     )
     table.done()
     return limits
+
+
+def check_every(text: str) -> str:
+    """`text`, if a certificate may be so old before the next one is made. Raises BadInput("bad-span")."""
+    span = parse_span(text)
+    if span is None or not _DAY <= span.total_seconds() <= _CENTURY:
+        raise BadInput("bad-span", "it is a time of a day or more, such as 60d")
+    return text.strip()
+
+
+def _rotation(table: Table) -> AutoRotation | None:
+    default = AutoRotation(timedelta())
+    every = table.seconds("every", 0, 0, _CENTURY)
+    deadline = table.seconds("deadline", default.deadline.total_seconds(), 0, _CENTURY)
+    overlap = table.seconds("overlap", default.overlap.total_seconds(), 0, _CENTURY)
+    table.done()
+    if not every:
+        return None
+    if every < _DAY:
+        raise table.error("every", "must be a day or more")
+    return AutoRotation(timedelta(seconds=every), timedelta(seconds=deadline), timedelta(seconds=overlap))

@@ -1,0 +1,90 @@
+"""What `rotate` does: begin, tell, switch, take back; each step is on disk before the next one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from peerauth.cli.node import run
+from peerauth.cli.rotation_status import show_status
+from peerauth.cli.ui import Ui
+from peerauth.client import carrying
+from peerauth.client.carrying import Carrier, News, terms_of
+from peerauth.client.telling import tell_all
+from peerauth.store.own import Own
+from peerauth.store.peerdir import PeerDirectory
+from peerauth.store.succession import abort, begin, read_succession, switch
+from peerauth.trust.continuity import Kind
+from peerauth.trust.identity import Identity
+from peerauth.trust.succession import Succession
+
+_COMPROMISED = (
+    "this node presents a new certificate now. Peers that are told drop the old one at once, and each must admit the new "
+    "one by a person's hand, because the word of a stolen key is worth nothing"
+)
+
+
+def start(ui: Ui, own: Own, kind: Kind, new: Identity, deadline: timedelta, overlap: timedelta) -> None:
+    """Write down what comes next; where the old key is in other hands, switch before anything else."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    terms = terms_of(kind, own.identity.certificate, now, deadline, overlap)
+    if kind is Kind.COMPROMISED:
+        terms = replace(terms, deadline=now, retire=now)
+    begin(own.config, own.identity, new, own.passphrase, terms)
+    if kind is Kind.COMPROMISED:
+        _say_kept(ui, switch(own.config))
+        own.look()
+        ui.warn(_COMPROMISED, f"on each peer, with {own.config.certificate.name}: peerauth peer add")
+
+
+def go_on(ui: Ui, own: Own, directory: PeerDirectory, *, wait: bool) -> None:
+    """Tell everybody who does not know yet, switch if it is time, and show how it stands."""
+    told = run(_tell(ui, own, directory))
+    if told.due(directory.current, datetime.now(UTC)):
+        _say_kept(ui, switch(own.config))
+        own.look()
+    elif wait and told.under_way is not None:
+        told = run(_wait(ui, own, directory))
+    show_status(ui, own.config, directory.current, told)
+
+
+async def _tell(ui: Ui, own: Own, directory: PeerDirectory) -> Succession:
+    succession, peers = read_succession(own.config), directory.current
+    whom = list(succession.missing(peers))
+    with ui.spinner(f"telling {len(whom)} peer{'' if len(whom) == 1 else 's'}"):
+        return await tell_all(own, peers, succession, whom, lambda *_: None)
+
+
+async def _wait(ui: Ui, own: Own, directory: PeerDirectory) -> Succession:
+    """Go on until the next identity is presented, by us or by somebody else; how it stood last."""
+
+    def say(news: News) -> None:
+        if news.problem:
+            ui.warn(news.text)
+        else:
+            ui.say(news.text)
+
+    carrier = Carrier(own, directory, say)
+    last = read_succession(own.config)
+    while (now := read_succession(own.config)).under_way is not None:
+        last = now
+        await asyncio.sleep(carrying.LOOK)
+        await asyncio.to_thread(directory.refresh)
+        await carrier.step()
+    await asyncio.to_thread(own.look)
+    return now if now.errands else last
+
+
+def take_back(ui: Ui, own: Own, directory: PeerDirectory) -> None:
+    """Withdraw what was said, and tell so those who may have heard it."""
+    abort(own.config, own.identity, own.passphrase, directory.current, datetime.now(UTC).replace(microsecond=0))
+    ui.say("the rotation is taken back; the certificate stays as it is")
+    show_status(ui, own.config, directory.current, run(_tell(ui, own, directory)))
+
+
+def _say_kept(ui: Ui, kept: Iterable[Path]) -> None:
+    for path in kept:
+        ui.say(f"kept the old pair: {ui.path(path)}")
