@@ -51,8 +51,8 @@ def rotate(
 ) -> None:
     """Replace this node's key and certificate without losing a connection or a peer.
 
-    The next certificate is endorsed by the present key. Every peer that can be reached is told; when all have accepted, or at
-    the deadline, it is presented. Typed again, it goes on.
+    The next certificate is endorsed by the present key. Every peer that can be reached is told; when all have accepted,
+    or at the deadline, it is presented. Typed again, it goes on.
     """
     from peerauth.store.config import load_config
     from peerauth.store.succession import put_off, read_succession, recover

@@ -44,7 +44,7 @@ def go_on(ui: Ui, own: Own, directory: PeerDirectory, *, wait: bool) -> None:
     """Tell everybody who does not know yet, switch if it is time, and show how it stands."""
     told = run(_tell(ui, own, directory))
     if told.due(directory.current, datetime.now(UTC)):
-        _say_kept(ui, switch(own.config))
+        _say_kept(ui, switch(own.config, directory.current))
         own.look()
     elif wait and told.under_way is not None:
         told = run(_wait(ui, own, directory))

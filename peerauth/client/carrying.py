@@ -19,12 +19,12 @@ from peerauth.store.config import AutoRotation
 from peerauth.store.own import Own
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.store.state import DIRECTORY
-from peerauth.store.succession import NOTHING, Terms, begin, recover, rotation_path, switch
+from peerauth.store.succession import NOTHING, Terms, begin, note, recover, rotation_path, switch
 from peerauth.trust.certificate import Certificate
 from peerauth.trust.continuity import Kind
 from peerauth.trust.identity import successor
 from peerauth.trust.peers import Peer
-from peerauth.trust.succession import Errand, Outcome, Reply, Succession
+from peerauth.trust.succession import Errand, Outcome, Phase, Reply, Succession
 
 LOOK = 1.0  # seconds between looks at what is under way, and at the lock
 FIRST_PAUSE, LONGEST_PAUSE = 60.0, 3600.0  # seconds until a peer is tried again; twice as long each time
@@ -93,6 +93,8 @@ class Carrier:
             await self._switch()
         elif self.succession.under_way is None and self._automatic is not None:
             await self._begin_if_old(self._automatic)
+        if self.succession.phase is Phase.DONE and self.succession.trimmed(peers) != self.succession:
+            self.succession = await asyncio.to_thread(note, self._own.config, {}, peers)  # who was waited for has left
         whom = [peer for peer in self.succession.missing(peers) if self._is_time(peer)]
         if whom:
             self.succession = await tell_all(self._own, peers, self.succession, whom[:AT_ONCE], self._heard)
@@ -115,7 +117,7 @@ class Carrier:
 
     async def _switch(self) -> None:
         errand = self.succession.under_way
-        kept = await asyncio.to_thread(switch, self._own.config)
+        kept = await asyncio.to_thread(switch, self._own.config, self._directory.current)
         await asyncio.to_thread(self._own.look)
         self._pauses.clear()
         self.succession = await self._fresh()

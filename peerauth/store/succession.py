@@ -106,10 +106,10 @@ def read_next(config: Config, passphrase: bytes | None) -> Identity:
     return load_identity(key, certificate, passphrase)
 
 
-def switch(config: Config) -> tuple[Path, ...]:
+def switch(config: Config, peers: PeerSet | None = None) -> tuple[Path, ...]:
     """Put the next identity in the place of the present one, which is kept beside it; where.
 
-    Nothing happens where no rotation is under way. Raises BadInput: `other-identity`, or what reading the next one raises.
+    What none of `peers` waits for is over. Nothing happens where no rotation is under way. Raises BadInput: `other-identity`, or what reading the next one raises.
     """
     with _locked(config):
         succession = _recovered(config)
@@ -124,7 +124,8 @@ def switch(config: Config) -> tuple[Path, ...]:
         suffix = f".{word}-{statement.issued.astimezone(UTC):%Y%m%dT%H%M%SZ}"
         kept = replace_pair(config.key, config.certificate, key_pem, certificate_pem, suffix)
         append_statement(config, statement.data)
-        _save(config, replace(succession, phase=Phase.DONE, deadline=None))
+        done = replace(succession, phase=Phase.DONE, deadline=None)
+        _save(config, done if peers is None else done.trimmed(peers))
         _remove_next(config)
         return kept
 
@@ -207,11 +208,10 @@ def _recovered(config: Config) -> Succession:
 
 
 def _save(config: Config, succession: Succession) -> Succession:
+    files.write_atomic(rotation_path(config), dump(succession), 0o600)
     if succession.phase is Phase.DONE and not succession.errands:
         _remove_next(config)
         files.remove(rotation_path(config))
-    else:
-        files.write_atomic(rotation_path(config), dump(succession), 0o600)
     return succession
 
 

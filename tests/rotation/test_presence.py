@@ -1,0 +1,214 @@
+"""A server presents the identity that is on disk: new connections the new one, and no connection ends for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import ssl
+import subprocess
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from peerauth.client.dial import Dialer
+from peerauth.store.config import load_config
+from peerauth.store.home import create
+from peerauth.store.own import Own
+from peerauth.trust.fingerprint import Fingerprint
+from peerauth.trust.identity import Identity, KeyType, new_key, self_signed
+from tests.cli.running import peerauth
+from tests.support.dropin import DEADLINE_S
+from tests.support.engine import Caller, carry, hear_line, identity, on_loops
+from tests.support.rotating import Member, serving_at
+from tests.support.workers import Home, Serving, ping, serving
+
+
+def fresh(kind: KeyType = KeyType.P256) -> Identity:
+    return self_signed(new_key(kind), "node", datetime.now(UTC))
+
+
+def replace(home: Path, new: Identity, passphrase: bytes | None = None) -> None:
+    """As `keygen --force` does it."""
+    create(home, "node", new, datetime.now(UTC), passphrase, force=True)
+
+
+def pin_of(tls: ssl.SSLSocket) -> Fingerprint:
+    der = tls.getpeercert(binary_form=True)
+    assert der
+    return Fingerprint.of(der)
+
+
+def presented(node: Serving, own: Identity) -> Fingerprint:
+    """What a new connection is shown."""
+    with Caller(own).open(node.port) as tls:
+        ping(tls)
+        return pin_of(tls)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_bytes_run_through_the_change_untouched_and_new_connections_are_shown_the_new_one(
+    tmp_path: Path, workers: int
+) -> None:
+    home = Home(tmp_path)
+    alice = home.pin("alice")
+    with serving(home, workers=workers) as node, Caller(alice).open(node.port) as tls:
+        old = pin_of(tls)
+        over, begun, same = threading.Event(), threading.Event(), list[bool]()
+        thread = threading.Thread(target=lambda: same.append(carry(tls, over, begun)))
+        thread.start()
+        assert begun.wait(DEADLINE_S)
+        pins = []
+        for kind in (KeyType.RSA3072, KeyType.P256, KeyType.ED25519):
+            new = fresh(kind)
+            replace(home.home, new)
+            node.hears("identity-changed", fingerprint=str(new.certificate.fingerprint))
+            pins.append(new.certificate.fingerprint)
+            node.until(lambda: all(presented(node, alice) == pins[-1] for _ in range(4 * workers)))
+        over.set()
+        thread.join(DEADLINE_S)
+        assert same == [True]
+        assert old == identity("node").certificate.fingerprint
+        assert old not in pins
+        assert len(node.told("identity-changed")) == 3, "said once, whoever noticed"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_ticket_from_before_shows_nobody_the_old_one_and_later_ones_are_good_in_every_worker(
+    tmp_path: Path, workers: int
+) -> None:
+    home = Home(tmp_path)
+    caller = Caller(home.pin("alice"))
+    with serving(home, workers=workers) as node:
+        with caller.open(node.port) as tls:
+            ping(tls)
+            ticket = tls.session
+        with caller.open(node.port, session=ticket) as tls:
+            ping(tls)
+            assert tls.session_reused
+        new = fresh()
+        replace(home.home, new)
+        node.until(lambda: all(presented(node, identity("alice")) == new.certificate.fingerprint for _ in range(8)))
+        with caller.open(node.port, session=ticket) as tls:
+            ping(tls)
+            assert not tls.session_reused
+            assert pin_of(tls) == new.certificate.fingerprint
+            ticket = tls.session
+        for worker in range(1, workers + 1):
+            if workers == 1:
+                with caller.open(node.port, session=ticket) as tls:
+                    ping(tls)
+                    assert tls.session_reused
+            else:
+                with node.in_worker(worker, caller, ticket) as tls:
+                    assert tls.session_reused
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_pair_that_does_not_fit_is_reported_and_the_old_one_serves_on(tmp_path: Path, workers: int) -> None:
+    home = Home(tmp_path)
+    alice = home.pin("alice")
+    with serving(home, workers=workers) as node:
+        old = presented(node, alice)
+        (home.home / "node.crt").write_text(fresh().certificate.pem)
+        node.hears("problem", code="key-mismatch")
+        (home.home / "node.key").write_text("garbage")
+        node.hears("problem", code="bad-key")
+        assert presented(node, alice) == old
+        new = fresh()
+        (home.home / "node.key").write_bytes(new.key_pem())
+        (home.home / "node.crt").write_text(new.certificate.pem)
+        node.hears("identity-changed")
+        assert presented(node, alice) == new.certificate.fingerprint
+        assert len(node.told("problem")) == 2, "each trouble is said once"
+
+
+def test_sighup_looks_at_once_and_a_successor_of_a_worker_has_the_new_one(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    alice = home.pin("alice")
+    with serving(home, workers=2) as node:
+        assert node.port
+        new = fresh()
+        replace(home.home, new)
+        node.send(signal.SIGHUP)
+        node.hears("identity-changed")
+        pid = node.pid(1)
+        subprocess.run(["kill", "-9", str(pid)], check=True)
+        node.hears("worker-started", worker=1, times=2)
+        node.until(lambda: all(presented(node, alice) == new.certificate.fingerprint for _ in range(8)))
+        assert len(node.told("identity-changed")) == 1
+
+
+@pytest.mark.parametrize("encrypted", [True, False])
+def test_an_encrypted_key_is_followed_with_the_passphrase_of_the_start(tmp_path: Path, *, encrypted: bool) -> None:
+    home = Home(tmp_path)
+    secret = tmp_path / "secret"
+    secret.write_text("a passphrase\n")
+    (home.home / "node.key").write_bytes(identity("node").key_pem(b"a passphrase"))
+    alice = home.pin("alice")
+    with serving(home, "--passphrase-file", str(secret), workers=1) as node:
+        assert node.port
+        secret.unlink()
+        new, foreign = fresh(), fresh()
+        replace(home.home, foreign, b"another one")
+        node.hears("problem", code="passphrase-wrong")
+        assert presented(node, alice) == identity("node").certificate.fingerprint
+        replace(home.home, new, b"a passphrase" if encrypted else None)
+        node.hears("identity-changed")
+        assert presented(node, alice) == new.certificate.fingerprint
+
+
+def test_curl_reaches_the_old_pin_before_and_the_new_one_after(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    alice = home.pin("alice")
+    certificate, key = tmp_path / "alice.crt", tmp_path / "alice.key"
+    certificate.write_text(alice.certificate.pem)
+    key.write_bytes(alice.key_pem())
+    old, new = tmp_path / "old.crt", tmp_path / "new.crt"
+    old.write_text(identity("node").certificate.pem)
+
+    def curl(node: Serving, pinned: Path) -> int:
+        url = f"https://localhost:{node.port}/hello"
+        words = ["curl", "-sS", "--capath", "/dev/null", "--cacert", pinned, "--cert", certificate, "--key", key, url]
+        return subprocess.run(words, capture_output=True, timeout=DEADLINE_S, check=False).returncode
+
+    with serving(home, workers=1, relay=False) as node:
+        assert curl(node, old) == 0
+        done = peerauth("rotate", "--deadline", "0", "--home", home.home)
+        assert done.code == 0, done.err
+        new.write_bytes((home.home / "node.crt").read_bytes())
+        node.hears("identity-changed")
+        assert curl(node, new) == 0
+        assert curl(node, old) == 60  # CURLE_PEER_FAILED_VERIFICATION
+
+
+@on_loops("asyncio")
+async def test_a_tunnels_next_connection_presents_the_new_identity(tmp_path: Path) -> None:
+    server, client = Member.make(tmp_path, "server"), Member.make(tmp_path, "node")
+    server.knows(client)
+    async with serving_at(server) as running:
+        client.knows(server, f"{server.host}:{running.port}")
+        own = client.own()
+        dialer = Dialer.of(own.identity, "node", lambda: client.directory.current, own=own)
+        assert dialer.renewed() is dialer
+        new = fresh()
+        replace(client.home, new)
+        later = dialer.renewed()
+        assert later.identity.certificate == new.certificate
+        assert later.renewed() is later
+        (client.home / "node.key").write_text("garbage")
+        assert later.renewed() is later
+
+
+def test_what_is_on_disk_at_the_start_counts_also_when_it_was_read_before(tmp_path: Path) -> None:
+    """Between reading the identity and the first look it may have changed."""
+    member = Member.make(tmp_path, "node")
+    own = member.own()
+    new = fresh()
+    replace(member.home, new)
+    assert own.look()
+    assert own.identity.certificate == new.certificate
+    assert not own.look()
+    assert "passphrase" not in repr(Own(load_config(member.home), new, b"passphrase"))
