@@ -1,4 +1,7 @@
-"""Kill what a rotation does at every step on the disk, and go on as `rotate` and `serve` do. Run as a program: OPERATION PLACE."""
+"""Kill what a rotation does at every step on the disk, and go on as `rotate` and `serve` do.
+
+Run as a program: OPERATION PLACE.
+"""
 
 from __future__ import annotations
 

@@ -25,8 +25,6 @@ from tests.cli.running import CHECKOUT, environment
 )
 def test_killed_at_any_step_it_goes_on(tmp_path: Path, operation: str, steps: int) -> None:
     words = [sys.executable, "-m", "tests.rotation.steps", f"rotate-{operation}", str(tmp_path)]
-    done = subprocess.run(
-        words, capture_output=True, text=True, timeout=100, check=False, env=environment(), cwd=CHECKOUT
-    )
+    done = subprocess.run(words, capture_output=True, text=True, timeout=100, check=False, env=environment(), cwd=CHECKOUT)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) >= steps

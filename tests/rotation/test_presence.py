@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import signal
 import ssl
 import subprocess
@@ -21,7 +19,7 @@ from peerauth.trust.fingerprint import Fingerprint
 from peerauth.trust.identity import Identity, KeyType, new_key, self_signed
 from tests.cli.running import peerauth
 from tests.support.dropin import DEADLINE_S
-from tests.support.engine import Caller, carry, hear_line, identity, on_loops
+from tests.support.engine import Caller, carry, identity, on_loops
 from tests.support.rotating import Member, serving_at
 from tests.support.workers import Home, Serving, ping, serving
 

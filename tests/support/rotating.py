@@ -114,7 +114,11 @@ async def serving_at(member: Member, port: int = 0) -> AsyncIterator[Running]:
     own = member.own()
     events: list[Event] = []
     noted: list[Callable[[Event], None]] = [events.append]
-    server = Server(own.identity, member.directory, lambda event: noted[-1](event), config=own.config, own=own)
+
+    def sink(event: Event) -> None:
+        noted[-1](event)
+
+    server = Server(own.identity, member.directory, sink, config=own.config, own=own)
     try:
         bound = server.listen(Address(member.host, port), by_protocol(Greeter), EVERY_PEER)
         node = Running(server, bound[0].port, events)
