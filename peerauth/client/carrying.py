@@ -58,9 +58,17 @@ async def carry_on(own: Own, directory: PeerDirectory, say: Say, automatic: Auto
 
 
 class Carrier:
-    """One process's hand on the rotation of its node."""
+    """One process's hand on the rotation of its node; `now` counts seconds."""
 
-    def __init__(self, own: Own, directory: PeerDirectory, say: Say, automatic: AutoRotation | None = None) -> None:
+    def __init__(
+        self,
+        own: Own,
+        directory: PeerDirectory,
+        say: Say,
+        automatic: AutoRotation | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._now = now
         self._own = own
         self._directory = directory
         self._say = say
@@ -138,13 +146,13 @@ class Carrier:
 
     def _is_time(self, peer: Peer) -> bool:
         keys = [(peer.name, errand.statement.data) for errand in self.succession.outstanding(peer)]
-        return any(self._pauses.get(key, (0.0, 0.0))[0] <= time.monotonic() for key in keys)
+        return any(self._pauses.get(key, (0.0, 0.0))[0] <= self._now() for key in keys)
 
     def _heard(self, peer: Peer, errand: Errand, reply: Reply) -> None:
         key = peer.name, errand.statement.data
         _, pause = self._pauses.get(key, (0.0, FIRST_PAUSE))
         again = key in self._pauses
-        self._pauses[key] = time.monotonic() + pause, min(2 * pause, LONGEST_PAUSE)
+        self._pauses[key] = self._now() + pause, min(2 * pause, LONGEST_PAUSE)
         if not again or reply.outcome is Outcome.ACCEPTED:
             self._say(News(f"{peer.name} was told: {reply.outcome}", peer.name, reply.code or str(reply.outcome)))
 
