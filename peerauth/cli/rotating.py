@@ -18,8 +18,8 @@ from peerauth.store.own import Own
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.store.succession import abort, begin, read_succession, switch
 from peerauth.trust.continuity import Kind
+from peerauth.trust.errands import Succession
 from peerauth.trust.identity import Identity
-from peerauth.trust.succession import Succession
 
 _COMPROMISED = (
     "this node presents a new certificate now. Peers that are told drop the old one at once, and each must admit the new "

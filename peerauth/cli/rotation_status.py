@@ -11,8 +11,8 @@ from peerauth.cli.ui import Cell, Ui
 from peerauth.store.config import Config
 from peerauth.store.home import read_own_certificate
 from peerauth.trust.continuity import Kind
+from peerauth.trust.errands import Errand, Outcome, Succession
 from peerauth.trust.peers import Peer, PeerSet
-from peerauth.trust.succession import Errand, Outcome, Succession
 
 _SAID = {
     Outcome.ACCEPTED: Cell("has accepted"),

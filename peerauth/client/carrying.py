@@ -22,9 +22,9 @@ from peerauth.store.state import DIRECTORY
 from peerauth.store.succession import NOTHING, Terms, begin, note, recover, rotation_path, switch
 from peerauth.trust.certificate import Certificate
 from peerauth.trust.continuity import Kind
+from peerauth.trust.errands import Errand, Outcome, Phase, Reply, Succession
 from peerauth.trust.identity import successor
 from peerauth.trust.peers import Peer
-from peerauth.trust.succession import Errand, Outcome, Phase, Reply, Succession
 
 LOOK = 1.0  # seconds between looks at what is under way, and at the lock
 FIRST_PAUSE, LONGEST_PAUSE = 60.0, 3600.0  # seconds until a peer is tried again; twice as long each time

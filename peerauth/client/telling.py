@@ -21,10 +21,10 @@ from peerauth.store.succession import note
 from peerauth.tls.session import NotAdmitted
 from peerauth.trust.continuity import Statement
 from peerauth.trust.decision import decide
+from peerauth.trust.errands import ANSWERS, Errand, Outcome, Reply, Succession
 from peerauth.trust.fingerprint import Fingerprint
 from peerauth.trust.identity import Identity
 from peerauth.trust.peers import Peer, PeerSet
-from peerauth.trust.succession import ANSWERS, Errand, Outcome, Reply, Succession
 
 SECONDS = 10.0  # for telling one peer one thing
 AT_ONCE = 32

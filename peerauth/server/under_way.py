@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from peerauth.server.desk import Visit
 from peerauth.store.succession import note, read_succession
 from peerauth.trust.decision import Admitted
+from peerauth.trust.errands import Outcome, Reply
 from peerauth.trust.fingerprint import Fingerprint
 from peerauth.trust.peers import Peer
-from peerauth.trust.succession import Outcome, Reply
 
 
 async def statements_under_way(visit: Visit, known: Fingerprint) -> tuple[bytes, ...]:

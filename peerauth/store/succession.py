@@ -1,7 +1,7 @@
 """A change of this node's identity on disk, so that whoever is killed at any point is taken up where it was.
 
     NAME.next.key, NAME.next.crt    the next identity, until it is presented
-    NAME.rotation.json              what is under way: trust/succession.py
+    NAME.rotation.json              what is under way: trust/errands.py
 
 The rules:
 1. NAME.rotation.json is there before a next identity is, and goes after it. A next identity that it does not stand behind
@@ -25,10 +25,10 @@ from peerauth.store.home import read_own_certificate, replace_pair
 from peerauth.store.rotations import append_statement
 from peerauth.store.state import DIRECTORY
 from peerauth.trust.continuity import Kind, endorse
+from peerauth.trust.errands import Errand, Phase, Reply, Succession, dump, load, perhaps_heard
 from peerauth.trust.identity import Identity, load_identity
 from peerauth.trust.peers import PeerSet
 from peerauth.trust.reading import MAXIMUM_BYTES
-from peerauth.trust.succession import Errand, Phase, Reply, Succession, dump, load, perhaps_heard
 
 LARGEST = 16 << 20  # bytes of NAME.rotation.json
 NOTHING = Succession(Phase.DONE)

@@ -25,9 +25,9 @@ from peerauth.store.succession import (
     switch,
 )
 from peerauth.trust.continuity import Kind, read_statement
+from peerauth.trust.errands import Outcome, Reply
 from peerauth.trust.identity import Identity, KeyType, new_key, self_signed
 from peerauth.trust.peers import Peer, PeerSet, PeerSettings
-from peerauth.trust.succession import Outcome, Reply
 from tests.promises.killing import NEW, NOW, OLD, OPERATIONS, main
 
 AT = NOW.replace(microsecond=0)

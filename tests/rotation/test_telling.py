@@ -26,10 +26,10 @@ from peerauth.server.desk import Visit
 from peerauth.store.rotations import read_statements
 from peerauth.store.succession import next_pair, read_next, read_succession, rotation_path
 from peerauth.trust.continuity import Kind, read_statement
+from peerauth.trust.errands import Outcome, Phase
 from peerauth.trust.fingerprint import Fingerprint
 from peerauth.trust.identity import KeyType
 from peerauth.trust.peers import PeerSettings
-from peerauth.trust.succession import Outcome, Phase
 from tests.cli.running import Result, peerauth
 from tests.support.engine import Running, on_loops
 from tests.support.rotating import Member, receive, serving_at
