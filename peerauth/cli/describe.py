@@ -26,8 +26,11 @@ def span(length: timedelta) -> str:
     return "less than a minute"
 
 
-def expiry(certificate: Certificate, now: datetime) -> Cell:
-    """In what time this certificate expires; red when it has, yellow when it soon will."""
+def expiry(certificate: Certificate, now: datetime, settings: PeerSettings | None = None) -> Cell:
+    """In what time this certificate expires, or is retired; red when it has, yellow when it soon will."""
+    retires = settings.retires(certificate) if settings else None
+    if retires is not None and retires < certificate.not_after:
+        return Cell(f"{span(retires - now)}, then retired", "yellow") if now < retires else Cell("retired", "red")
     left = certificate.not_after - now
     if left < timedelta(0):
         return Cell(f"expired {span(-left)} ago", "red")
@@ -60,10 +63,14 @@ def certificate_facts(certificate: Certificate, now: datetime) -> dict[str, Any]
     }
 
 
-def certificate_lines(certificate: Certificate, now: datetime) -> list[tuple[str, str]]:
-    """A certificate for people."""
+def certificate_lines(
+    certificate: Certificate, now: datetime, settings: PeerSettings | None = None
+) -> list[tuple[str, str]]:
+    """A certificate for people; with the settings of its peer also when it is retired."""
+    retires = settings.retires(certificate) if settings else None
     return [
         ("fingerprint", str(certificate.fingerprint)),
+        *([("retired", f"from {retires:%Y-%m-%d %H:%M} UTC on")] if retires else []),
         ("key", certificate.key_type),
         ("key fingerprint", str(certificate.key_fingerprint)),
         ("valid", validity(certificate, now)),
@@ -88,6 +95,9 @@ def peer_facts(peer: Peer, certificates: Sequence[Certificate], now: datetime) -
         "from": settings.sources,
         "until": settings.until,
         "max_connections": settings.max_connections,
+        "rotation": settings.rotation,
+        "rotated": settings.rotated,
+        "retire": {str(pin): moment for pin, moment in settings.retire},
         "certificates": [certificate_facts(certificate, now) for certificate in certificates],
     }
 
@@ -102,6 +112,8 @@ def settings_lines(settings: PeerSettings) -> list[tuple[str, str]]:
         ("from", ", ".join(str(network) for network in settings.sources)),
         ("until", f"{settings.until:%Y-%m-%d %H:%M} UTC" if settings.until else ""),
         ("at most", f"{settings.max_connections} connections" if settings.max_connections else ""),
+        ("rotation", settings.rotation or ""),
+        ("rotated", f"{settings.rotated:%Y-%m-%d %H:%M} UTC" if settings.rotated else ""),
     ]
     return [(label, text) for label, text in lines if text]
 

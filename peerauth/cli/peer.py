@@ -67,7 +67,7 @@ def _rows(peer: Peer, certificates: Sequence[Certificate], now: datetime) -> lis
         if until is not None and now >= until:
             left: str | Cell = Cell(f"was admitted until {until:%Y-%m-%d}", "red")
         else:
-            left = expiry(certificate, now) if certificate else "?"
+            left = expiry(certificate, now, peer.settings) if certificate else "?"
         key = certificate.key_type if certificate else "?"
         rows.append([peer.name, _folded(pin), key, left, ", ".join(peer.tags), peer.settings.note])
     return rows
@@ -111,7 +111,7 @@ def show(
         ui.data("".join(certificate.pem for certificate in certificates).rstrip("\n"))
     else:
         parts = [aligned([("name", peer.name), *settings_lines(peer.settings)])]
-        parts += [aligned(certificate_lines(certificate, now)) for certificate in certificates]
+        parts += [aligned(certificate_lines(certificate, now, peer.settings)) for certificate in certificates]
         ui.data("\n\n".join(parts))
 
 

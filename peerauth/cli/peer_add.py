@@ -18,6 +18,7 @@ from peerauth.cli.peer_settings import (
     MaxConnectionsOption,
     NoteOption,
     PinOption,
+    RotationOption,
     TagOption,
     UntilOption,
     Wanted,
@@ -66,6 +67,7 @@ def add(
     source: FromOption = None,
     max_connections: MaxConnectionsOption = None,
     pin: PinOption = None,
+    rotation: RotationOption = None,
     passphrase_file: PassphraseFileOption = None,
 ) -> None:
     """Admit peers: pin the certificates in these files.
@@ -86,6 +88,7 @@ def add(
         sources=source,
         max_connections=max_connections,
         pin=pin,
+        rotation=rotation,
     )
     with option("--expect"):
         expected = Fingerprint.parse(expect) if expect is not None else None

@@ -39,6 +39,11 @@ PinOption = Annotated[
     typer.Option(help="Pin the certificate (the default), or its key in any certificate.", show_default=False),
 ]
 
+RotationOption = Annotated[
+    Literal["auto", "ask", "never"] | None,
+    typer.Option(help="When it says which certificate comes next: follow, ask a person, or refuse.", show_default=False),
+]
+
 _LONGEST_NOTE = 1000
 _LONGEST_TAG = 64
 
@@ -61,6 +66,7 @@ class Wanted:
         sources: Sequence[str] | None,
         max_connections: int | None,
         pin: Literal["cert", "key"] | None,
+        rotation: Literal["auto", "ask", "never"] | None,
     ) -> Wanted:
         """Read the options. Raises UsageError naming the one that cannot be read."""
         wanted = {
@@ -71,6 +77,7 @@ class Wanted:
             "sources": tuple(dict.fromkeys(_network(source) for source in sources)) if sources else None,
             "max_connections": max_connections,
             "pin": pin,
+            "rotation": rotation,
         }
         return cls({key: value for key, value in wanted.items() if value is not None})
 

@@ -145,16 +145,19 @@ class Carrier:
         self._say(News(f"{text}, presented when every peer has accepted it, at the latest on {terms.deadline:%Y-%m-%d}"))
 
     def _is_time(self, peer: Peer) -> bool:
-        keys = [(peer.name, errand.statement.data) for errand in self.succession.outstanding(peer)]
-        return any(self._pauses.get(key, (0.0, 0.0))[0] <= self._now() for key in keys)
+        return self._pauses.get(_key(peer, self.succession.outstanding(peer)), (0.0, 0.0))[0] <= self._now()
 
-    def _heard(self, peer: Peer, errand: Errand, reply: Reply) -> None:
-        key = peer.name, errand.statement.data
-        _, pause = self._pauses.get(key, (0.0, FIRST_PAUSE))
+    def _heard(self, peer: Peer, errands: list[Errand], reply: Reply) -> None:
+        key = _key(peer, errands)
         again = key in self._pauses
+        _, pause = self._pauses.get(key, (0.0, FIRST_PAUSE))
         self._pauses[key] = self._now() + pause, min(2 * pause, LONGEST_PAUSE)
         if not again or reply.outcome is Outcome.ACCEPTED:
             self._say(News(f"{peer.name} was told: {reply.outcome}", peer.name, reply.code or str(reply.outcome)))
+
+
+def _key(peer: Peer, errands: list[Errand]) -> tuple[str, bytes]:
+    return peer.name, errands[-1].statement.data
 
 
 def made(certificate: Certificate) -> datetime:

@@ -7,7 +7,6 @@ between leaves "it may have heard" behind, and nobody is believed to have accept
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
@@ -19,7 +18,6 @@ from peerauth.errors import PeerAuthError
 from peerauth.store.own import Own
 from peerauth.store.succession import note
 from peerauth.tls.session import NotAdmitted
-from peerauth.trust.continuity import Statement
 from peerauth.trust.decision import decide
 from peerauth.trust.errands import ANSWERS, Errand, Outcome, Reply, Succession
 from peerauth.trust.fingerprint import Fingerprint
@@ -29,11 +27,10 @@ from peerauth.trust.peers import Peer, PeerSet
 SECONDS = 10.0  # for telling one peer one thing
 AT_ONCE = 32
 
-Heard = Callable[[Peer, Errand, Reply], None]
-_Told = tuple[Errand, Peer, Reply | None]
+Heard = Callable[[Peer, list[Errand], Reply], None]
 
 
-async def tell(own: Identity, peer: Peer, peers: PeerSet, statement: Statement) -> Reply:
+async def tell(own: Identity, peer: Peer, peers: PeerSet, statements: tuple[bytes, ...]) -> Reply:
     """Tell this peer, at its noted address, and what it says; it is believed only with one of its pins."""
 
     def reply(outcome: Outcome, code: str | None = None, pin: Fingerprint | None = None) -> Reply:
@@ -46,7 +43,7 @@ async def tell(own: Identity, peer: Peer, peers: PeerSet, statement: Statement) 
         only = peers.only(peer.name)
         async with conversation(own, address, lambda der: decide(der, only, now=datetime.now(UTC)), timeout=SECONDS) as line:
             pin = Fingerprint.of(line.session.certificate or b"")
-            await line.send(Rotate((statement.data,)))
+            await line.send(Rotate(statements))
             outcome = (await line.receive(Rotated)).outcome
     except NotAdmitted as error:
         return reply(Outcome.UNREACHABLE, f"presents-{error.refused.code}")
@@ -63,32 +60,21 @@ async def tell_all(own: Own, peers: PeerSet, succession: Succession, whom: Itera
     """Tell these peers what is outstanding for each, some at a time; how it stands then. `heard` is told of each reply."""
     waiting, config, identity = list(whom), own.config, own.identity
     for at in range(0, len(waiting), AT_ONCE):
-        some = {peer: succession.outstanding(peer) for peer in waiting[at : at + AT_ONCE]}
+        some = [(peer, succession.outstanding(peer)) for peer in waiting[at : at + AT_ONCE]]
         # From here on they may have heard it, whatever is noted about an earlier try.
-        await asyncio.to_thread(
-            note, config, _by_statement((e, p, None) for p, errands in some.items() for e in errands), peers
-        )
-        told = await asyncio.gather(
-            *(_tell_in_order(identity, peer, peers, errands, heard) for peer, errands in some.items())
-        )
-        succession = await asyncio.to_thread(note, config, _by_statement(itertools.chain(*told)), peers)
+        await asyncio.to_thread(note, config, _by_statement((peer, errands, None) for peer, errands in some), peers)
+        chains = [tuple(errand.statement.data for errand in errands) for _, errands in some]
+        told = [tell(identity, peer, peers, chain) for (peer, _), chain in zip(some, chains, strict=True)]
+        replies = [(*one, reply) for one, reply in zip(some, await asyncio.gather(*told), strict=True)]
+        for peer, errands, reply in replies:
+            heard(peer, errands, reply)
+        succession = await asyncio.to_thread(note, config, _by_statement(replies), peers)
     return succession
 
 
-async def _tell_in_order(own: Identity, peer: Peer, peers: PeerSet, errands: list[Errand], heard: Heard) -> list[_Told]:
-    """Tell one peer one thing after the other: what comes later says nothing to who does not know what is earlier."""
-    told: list[_Told] = []
-    for errand in errands:
-        reply = await tell(own, peer, peers, errand.statement)
-        told.append((errand, peer, reply))
-        heard(peer, errand, reply)
-        if reply.outcome not in ANSWERS:
-            break
-    return told
-
-
-def _by_statement(told: Iterable[_Told]) -> dict[bytes, dict[str, Reply | None]]:
+def _by_statement(told: Iterable[tuple[Peer, list[Errand], Reply | None]]) -> dict[bytes, dict[str, Reply | None]]:
     found: dict[bytes, dict[str, Reply | None]] = {}
-    for errand, peer, reply in told:
-        found.setdefault(errand.statement.data, {})[peer.name] = reply
+    for peer, errands, reply in told:
+        for errand in errands:
+            found.setdefault(errand.statement.data, {})[peer.name] = reply
     return found

@@ -5,8 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from peerauth.control.messages import Check, Checked
+from peerauth.control.rotation import History, Rotate
 from peerauth.control.wire import Message
 from peerauth.server.desk import Handler, Visit
+from peerauth.server.rotation import history, rotate
 from peerauth.trust.decision import Refused
 
 
@@ -21,4 +23,4 @@ async def check(visit: Visit, request: Check) -> Checked:
     return Checked(visit.fingerprint, name=decision.peer.name, services=tuple(dict.fromkeys(services)), time=now)
 
 
-HANDLERS: dict[type[Message], Handler] = {Check: check}
+HANDLERS: dict[type[Message], Handler] = {Check: check, Rotate: rotate, History: history}

@@ -34,7 +34,7 @@ from peerauth.trust.policy import Policy
 SECONDS = 10.0  # for a whole visit
 MOST_VISITS = 256
 MOST_OF_A_SOURCE = 16
-LONGEST_OF_A_STRANGER = 16 << 10  # bytes of a message
+LONGEST_OF_A_STRANGER = 32 << 10  # bytes of a message
 SERVICE = "peerauth/1"  # what events say it was about
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from peerauth.server.guest import Served
 from peerauth.server.tally import Share
-from peerauth.trust.decision import Address, Refused, decide
+from peerauth.trust.decision import Address, Refused, admitted_until, decide
 from peerauth.trust.peers import PeerSet
 from peerauth.trust.policy import Policy
+
+_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(slots=True, eq=False)
@@ -22,6 +24,7 @@ class Connection:
     policy: Policy
     remote: Address | None
     shown: str
+    ends: datetime = _NEVER  # when its peer's time is over, or its certificate's
 
 
 class LiveConnections:
@@ -31,6 +34,7 @@ class LiveConnections:
         self.share = share
         self._by_peer: dict[str, dict[Served, Connection]] = {}
         self._total = 0
+        self._first_end = _NEVER  # nobody's time is over before
         self._none = asyncio.Event()
         self._none.set()
 
@@ -62,6 +66,10 @@ class LiveConnections:
     def _note(self, connection: Connection) -> None:
         self._by_peer.setdefault(connection.served.peer.name, {})[connection.served] = connection
         self._total += 1
+        served = connection.served
+        if served.session.certificate is not None:
+            connection.ends = admitted_until(served.admitted, served.session.certificate)
+            self._first_end = min(self._first_end, connection.ends)
         self._none.clear()
 
     def _forget(self, served: Served) -> bool:
@@ -97,14 +105,13 @@ class LiveConnections:
                     served.admitted = decision
                     self._note(connection)
 
-    def limited_in_time(self, now: datetime) -> list[str]:
-        """The peers with connections whose `until` has passed."""
-        passed = []
-        for name, connections in self._by_peer.items():
-            until = next(iter(connections)).peer.settings.until
-            if until is not None and now >= until:
-                passed.append(name)
-        return passed
+    def overdue(self, now: datetime) -> list[str]:
+        """The peers with connections whose time is over: their `until`, or their certificate's retirement or last moment."""
+        if now < self._first_end:
+            return []
+        ends = [(connection.ends, name) for name, held in self._by_peer.items() for connection in held.values()]
+        self._first_end = min((end for end, _ in ends if end > now), default=_NEVER)
+        return list({name: None for end, name in ends if end <= now})
 
     def names(self) -> list[str]:
         """The peers that have connections."""

@@ -39,7 +39,7 @@ from peerauth.trust.identity import Identity
 from peerauth.trust.peers import PeerSet
 from peerauth.trust.policy import Policy
 
-_TICK = 0.5  # seconds between looks at `until`
+_TICK = 0.5  # seconds between looks at whose time is over
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,7 @@ class Server:
             await asyncio.sleep(pause)
             pause = _TICK
             now = datetime.now(UTC)
-            names = self.live.limited_in_time(now)
+            names = self.live.overdue(now)
             if names:
                 self.live.review(names, self.peers.current, now, self._ended)
             self._audit.flush()

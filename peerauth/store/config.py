@@ -11,8 +11,8 @@ from typing import Literal
 from peerauth.address import Address, parse_address
 from peerauth.errors import BadInput, printable
 from peerauth.store.files import read_bounded, shown
-from peerauth.store.schema import Table, parse_span, parse_toml
-from peerauth.trust.peers import check_name
+from peerauth.store.schema import Table, parse_span, parse_toml, read_acceptance
+from peerauth.trust.peers import Acceptance, check_name
 from peerauth.trust.policy import Policy
 
 FILE_NAME = "config.toml"
@@ -64,6 +64,7 @@ class Config:
     services: tuple[Service, ...] = ()
     groups: Mapping[str, list[str]] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    accept: Acceptance = "auto"  # what is done when a peer says which certificate comes next, unless its notes say
     rotation: AutoRotation | None = None
 
 
@@ -102,7 +103,7 @@ def parse_config(data: bytes, home: Path) -> Config:
     groups = _groups(document.table("groups"))
     services = tuple(_service(table, groups) for table in document.tables("serve"))
     limits = _limits(document.table("limits"))
-    rotation = _rotation(document.table("rotation"))
+    accept, rotation = _rotation(document.table("rotation"))
     document.done()
     return Config(
         home / FILE_NAME,
@@ -114,6 +115,7 @@ def parse_config(data: bytes, home: Path) -> Config:
         services,
         groups,
         limits,
+        accept,
         rotation,
     )
 
@@ -221,14 +223,15 @@ def check_every(text: str) -> str:
     return text.strip()
 
 
-def _rotation(table: Table) -> AutoRotation | None:
+def _rotation(table: Table) -> tuple[Acceptance, AutoRotation | None]:
     default = AutoRotation(timedelta())
+    accept = read_acceptance(table, "accept") or "auto"
     every = table.seconds("every", 0, 0, _CENTURY)
     deadline = table.seconds("deadline", default.deadline.total_seconds(), 0, _CENTURY)
     overlap = table.seconds("overlap", default.overlap.total_seconds(), 0, _CENTURY)
     table.done()
     if not every:
-        return None
+        return accept, None
     if every < _DAY:
         raise table.error("every", "must be a day or more")
-    return AutoRotation(timedelta(seconds=every), timedelta(seconds=deadline), timedelta(seconds=overlap))
+    return accept, AutoRotation(timedelta(seconds=every), timedelta(seconds=deadline), timedelta(seconds=overlap))

@@ -6,15 +6,14 @@ Every step of a change leaves the directory in a state that admits nobody wrongl
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 from peerauth.errors import BadInput
 from peerauth.store import files
 from peerauth.store.peerfile import format_settings
-from peerauth.store.peerfiles import MAXIMUM_BYTES, PeerFiles
-from peerauth.store.records import is_notes, is_ours, peer_name
+from peerauth.store.peerfiles import MAXIMUM_BYTES
+from peerauth.store.peerpins import PeerPins
+from peerauth.store.records import is_notes, peer_name
 from peerauth.trust.certificate import Certificate
 from peerauth.trust.fingerprint import Fingerprint
 from peerauth.trust.peers import NO_SETTINGS, Peer, PeerSettings, check_name, no_such_peer
@@ -23,22 +22,8 @@ from peerauth.trust.reading import leaves, read_certificates
 _NAMESAKES = 1000
 
 
-class PeerDirectory(PeerFiles):
+class PeerDirectory(PeerPins):
     """The allow-list on disk, to be looked at and to be changed."""
-
-    def files_of(self, name: str) -> list[Path]:
-        """The certificate files that make this peer."""
-        return sorted(self.path / file for file in self._files() if peer_name(file) == name and not is_notes(file))
-
-    def certificates(self, name: str) -> list[Certificate]:
-        """The pinned certificates of a peer, as they are on disk now; broken files are left out."""
-        held: list[Certificate] = []
-        for path in self.files_of(check_name(name)):
-            try:
-                held += leaves(read_certificates(files.read_bounded(path, MAXIMUM_BYTES)))
-            except BadInput:
-                continue
-        return list(dict.fromkeys(held))
 
     def each(self) -> Iterator[tuple[str, Certificate]]:
         """(name, certificate) for every pinned certificate of the peers of `current`, as they are on disk now.
@@ -171,10 +156,6 @@ class PeerDirectory(PeerFiles):
         with self._locked():
             self._rename(old, new)
 
-    def _locked(self) -> contextlib.AbstractContextManager[None]:
-        """Keep other changes of ours out; where there is no directory, there is nothing to change."""
-        return files.locked(self.path) if self.path.is_dir() else contextlib.nullcontext()
-
     def _rename(self, old: str, new: str) -> None:
         check_name(new)
         self.refresh()
@@ -193,17 +174,3 @@ class PeerDirectory(PeerFiles):
             files.remove(notes)
         before = [path.name for path in (*paths, *noted)]
         self._look_again(f"{new}.toml", *(f"{new}{path.suffix}" for path in paths), *before)
-
-    def _notes_of(self, name: str) -> list[Path]:
-        return [self.path / file for file in self._files() if peer_name(file) == name and is_notes(file)]
-
-    def _files(self) -> list[str]:
-        try:
-            with os.scandir(self.path) as entries:
-                return [entry.name for entry in entries if is_ours(entry.name)]
-        except OSError:
-            return []
-
-    def _look_again(self, *names: str) -> None:
-        """Look at what was changed here; at everything, where nothing could be looked at before."""
-        self.refresh(names if self.readable else None)

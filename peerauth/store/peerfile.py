@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
-from datetime import UTC
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
 from peerauth.address import parse_address
-from peerauth.errors import BadInput
-from peerauth.store.schema import parse_toml
+from peerauth.errors import BadInput, printable
+from peerauth.store.schema import Table, parse_toml, read_acceptance
+from peerauth.trust.fingerprint import Fingerprint
 from peerauth.trust.peers import Network, PeerSettings
 
 
@@ -34,9 +35,30 @@ def parse_settings(data: bytes, path: Path) -> PeerSettings:
         sources=tuple(_network(table.error, text) for text in table.texts("from") or ()),
         until=table.moment("until"),
         max_connections=most or None,
+        rotation=read_acceptance(table, "rotation"),
+        rotated=table.moment("rotated"),
+        retire=_retire(table.table("retire")),
+        follows=_follows(table.table("follows")),
     )
     table.done()
     return settings
+
+
+def _retire(table: Table) -> tuple[tuple[Fingerprint, datetime], ...]:
+    dates = [(_pin(table, key, key), table.moment(key)) for key in table.keys()]  # noqa: SIM118 - a Table is no mapping
+    return tuple(sorted((pin, moment) for pin, moment in dates if moment is not None))
+
+
+def _follows(table: Table) -> tuple[tuple[Fingerprint, Fingerprint], ...]:
+    found = [(_pin(table, key, key), _pin(table, key, table.text(key) or "")) for key in table.keys()]  # noqa: SIM118
+    return tuple(sorted(found))
+
+
+def _pin(table: Table, key: str, text: str) -> Fingerprint:
+    try:
+        return Fingerprint.parse(text)
+    except BadInput as error:
+        raise table.error(printable(key, 100), f"is not usable: {error.message}", error.hint) from error
 
 
 def _network(error: Callable[..., BadInput], text: str) -> Network:
@@ -56,5 +78,9 @@ def format_settings(settings: PeerSettings) -> bytes:
         "from": [str(network) for network in settings.sources],
         "until": settings.until.astimezone(UTC) if settings.until else None,
         "max_connections": settings.max_connections,
+        "rotation": settings.rotation,
+        "rotated": settings.rotated.astimezone(UTC) if settings.rotated else None,
+        "retire": {str(pin): moment.astimezone(UTC) for pin, moment in settings.retire},
+        "follows": {str(new): str(old) for new, old in settings.follows},
     }
     return tomli_w.dumps({key: value for key, value in values.items() if value}).encode()

@@ -12,6 +12,7 @@ from typing import Any
 
 from peerauth.errors import BadInput, printable
 from peerauth.store.files import shown
+from peerauth.trust.peers import ACCEPTANCES, Acceptance
 
 _SPAN = re.compile(r"(\d{1,6})\s*([smhdw]?)")
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
@@ -133,6 +134,12 @@ def _moment(value: date | datetime) -> datetime:
     if value == date.max:
         return datetime.max.replace(tzinfo=UTC)
     return datetime.combine(value, time(), UTC) + timedelta(days=1)
+
+
+def read_acceptance(table: Table, key: str) -> Acceptance | None:
+    """`auto`, `ask` or `never`; None where it is not set."""
+    chosen = table.choice(key, ACCEPTANCES, "") if table.text(key) is not None else None
+    return next((one for one in ACCEPTANCES if one == chosen), None)
 
 
 def parse_moment(text: str) -> datetime:

@@ -8,6 +8,8 @@ The rules:
    (its phase is another than "telling") was heard of by nobody, or is presented already: it is removed.
 2. What is told to anybody is in NAME.rotation.json first.
 3. Everything is done under one lock, by whichever process; doing it again changes nothing.
+4. Every statement that anybody may have heard is in NAME.rotations (store/rotations.py) too, in the order in which they were
+   made and with a moment of its own: peers that were away ask for them, and of two that differ the older counts no more.
 """
 
 from __future__ import annotations
@@ -15,16 +17,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from peerauth.errors import BadInput
 from peerauth.store import files
 from peerauth.store.config import Config
 from peerauth.store.home import read_own_certificate, replace_pair
-from peerauth.store.rotations import append_statement
+from peerauth.store.rotations import append_statement, read_statements
 from peerauth.store.state import DIRECTORY
-from peerauth.trust.continuity import Kind, endorse
+from peerauth.trust.continuity import Kind, Statement, endorse, read_statement
 from peerauth.trust.errands import Errand, Phase, Reply, Succession, dump, load, perhaps_heard
 from peerauth.trust.identity import Identity, load_identity
 from peerauth.trust.peers import PeerSet
@@ -32,6 +34,7 @@ from peerauth.trust.reading import MAXIMUM_BYTES
 
 LARGEST = 16 << 20  # bytes of NAME.rotation.json
 NOTHING = Succession(Phase.DONE)
+_SECOND = timedelta(seconds=1)  # what statements are dated to
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,32 +75,57 @@ def read_succession(config: Config) -> Succession:
         raise BadInput(error.code, f"{files.shown(path)} cannot be used: {error.message}", hint) from error
 
 
-def begin(config: Config, current: Identity, successor: Identity, passphrase: bytes | None, terms: Terms) -> Succession:
-    """Write down that `successor` comes after `current`; what is under way already goes on as it is.
+def begin(config: Config, current: Identity, new: Identity, passphrase: bytes | None, terms: Terms) -> Succession:
+    """Write down that `new` comes after `current`; what is under way already goes on as it is.
 
-    Where the old key is compromised, so is a next one that lay beside it: its place is taken, and everybody is to hear so.
-    Raises BadInput: `other-identity`, `exists`.
+    Where the old key is compromised, a next one that lay beside it is withdrawn, and its place is taken. Raises BadInput:
+    `other-identity`, `exists`, or what reading NAME.rotations raises.
     """
-    statement = endorse(terms.kind, current, successor, terms.now, terms.retire)
     with _locked(config):
         succession = _recovered(config)
         errands, before = list(succession.errands), succession.under_way
+        issued = _after_all(config, terms.now)
         if before is not None:
             if terms.kind is not Kind.COMPROMISED or before.statement.kind is Kind.COMPROMISED:
                 return succession
             errands.pop()
-            with contextlib.suppress(BadInput):  # what nobody can read, nobody can sign with
-                overtaken = read_next(config, passphrase)
-                errands.append(Errand(endorse(terms.kind, overtaken, successor, terms.now, terms.retire)))
+            with contextlib.suppress(BadInput):  # what cannot be read cannot sign
+                errands.append(Errand(_withdrawn(config, before, current, passphrase, issued)))
+                issued += _SECOND
         elif any(path.exists() for path in next_pair(config)):
             raise BadInput("exists", f"{files.shown(next_pair(config)[0])} or its certificate is there, and is none of ours")
         if read_own_certificate(config) != current.certificate:
             raise _other_identity(config)
+        statement = endorse(terms.kind, current, new, issued, max(issued, terms.retire))
         _save(config, Succession(Phase.MAKING, tuple(errands)))
         key, certificate = next_pair(config)
-        files.write_atomic(key, successor.key_pem(passphrase), 0o600)
-        files.write_atomic(certificate, successor.certificate.pem.encode())
-        return _save(config, Succession(Phase.TELLING, (*errands, Errand(statement)), terms.deadline))
+        files.write_atomic(key, new.key_pem(passphrase), 0o600)
+        files.write_atomic(certificate, new.certificate.pem.encode())
+        begun = _save(config, Succession(Phase.TELLING, (*errands, Errand(statement)), terms.deadline))
+        _publish(config, begun)
+        return begun
+
+
+def _after_all(config: Config, now: datetime) -> datetime:
+    """A moment for a new statement: later than that of every one before, because older ones count no more."""
+    said = read_statements(config)
+    try:
+        return max(now, read_statement(said[-1]).issued + _SECOND) if said else now
+    except BadInput:
+        return now
+
+
+def _publish(config: Config, succession: Succession) -> None:
+    """Rule 4: what was said is in NAME.rotations; killed before it was, it is added by whoever comes next."""
+    said = read_statements(config)
+    for errand in succession.errands:
+        if errand.statement.data not in said:
+            append_statement(config, errand.statement.data)
+
+
+def _withdrawn(config: Config, errand: Errand, current: Identity, passphrase: bytes | None, issued: datetime) -> Statement:
+    _publish(config, Succession(Phase.DONE, (errand,)))
+    return endorse(Kind.WITHDRAWN, current, read_next(config, passphrase), issued, errand.statement.retire)
 
 
 def read_next(config: Config, passphrase: bytes | None) -> Identity:
@@ -109,7 +137,8 @@ def read_next(config: Config, passphrase: bytes | None) -> Identity:
 def switch(config: Config, peers: PeerSet | None = None) -> tuple[Path, ...]:
     """Put the next identity in the place of the present one, which is kept beside it; where.
 
-    What none of `peers` waits for is over. Nothing happens where no rotation is under way. Raises BadInput: `other-identity`, or what reading the next one raises.
+    What none of `peers` waits for is over. Nothing happens where no rotation is under way. Raises BadInput:
+    `other-identity`, or what reading the next one raises.
     """
     with _locked(config):
         succession = _recovered(config)
@@ -123,7 +152,7 @@ def switch(config: Config, peers: PeerSet | None = None) -> tuple[Path, ...]:
         word = "compromised" if statement.kind is Kind.COMPROMISED else "old"
         suffix = f".{word}-{statement.issued.astimezone(UTC):%Y%m%dT%H%M%SZ}"
         kept = replace_pair(config.key, config.certificate, key_pem, certificate_pem, suffix)
-        append_statement(config, statement.data)
+        _publish(config, succession)
         done = replace(succession, phase=Phase.DONE, deadline=None)
         _save(config, done if peers is None else done.trimmed(peers))
         _remove_next(config)
@@ -156,14 +185,12 @@ def abort(config: Config, current: Identity, passphrase: bytes | None, peers: Pe
             raise _other_identity(config)
         if statement.kind is Kind.COMPROMISED or current.certificate == statement.new:
             raise BadInput("too-late", "the switch has begun, and there is no way back", "to finish it: peerauth rotate")
-        left = list(succession.errands[:-1])
-        only = perhaps_heard(errand, peers)
-        if only:
-            withdrawn = endorse(Kind.WITHDRAWN, current, read_next(config, passphrase), now, statement.retire)
-            left.append(Errand(withdrawn, only=only))
-        _save(config, Succession(Phase.DONE, tuple(left)))
+        withdrawn = _withdrawn(config, errand, current, passphrase, _after_all(config, now))
+        taken_back = Errand(withdrawn, only=perhaps_heard(errand, peers))
+        left = Succession(Phase.DONE, (*succession.errands[:-1], taken_back))
+        _publish(config, _save(config, left))
         _remove_next(config)
-        return Succession(Phase.DONE, tuple(left))
+        return left
 
 
 def recover(config: Config) -> Succession:
@@ -174,6 +201,7 @@ def recover(config: Config) -> Succession:
         succession = _recovered(config)
     errand = succession.under_way
     if errand is None or read_own_certificate(config) != errand.statement.new:
+        _publish(config, succession)
         return succession
     switch(config)
     return read_succession(config)
@@ -202,6 +230,7 @@ def _recovered(config: Config) -> Succession:
     if succession is NOTHING or succession.phase is Phase.TELLING:
         return succession
     _remove_next(config)
+    _publish(config, succession)
     if succession.phase is Phase.MAKING or not succession.errands:
         return _save(config, Succession(Phase.DONE, succession.errands))
     return succession

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
 
@@ -31,6 +31,7 @@ class Code(StrEnum):
     WEAK_KEY = "weak-key"
     EXPIRED = "expired"
     NOT_YET_VALID = "not-yet-valid"
+    RETIRED = "retired"
     UNTIL_PASSED = "until-passed"
     NOT_FROM_HERE = "not-from-here"
     NOT_ALLOWED = "not-allowed"
@@ -98,6 +99,11 @@ def decide(  # noqa: C901 - one question after the other, each with its answer
         return refused(
             Code.NOT_YET_VALID, f"the certificate is not valid before {certificate.not_before:%Y-%m-%d %H:%M} UTC"
         )
+    retires = settings.retires(certificate)
+    if retires is not None and now >= retires:
+        return refused(
+            Code.RETIRED, f"the certificate was retired on {retires:%Y-%m-%d %H:%M} UTC; its owner has a newer one"
+        )
     if settings.until is not None and now >= settings.until:
         return refused(Code.UNTIL_PASSED, f"the peer was admitted until {settings.until:%Y-%m-%d %H:%M} UTC")
     if settings.sources and not _from_one_of(settings.sources, remote):
@@ -107,6 +113,13 @@ def decide(  # noqa: C901 - one question after the other, each with its answer
     if settings.max_connections is not None and live >= settings.max_connections:
         return refused(Code.TOO_MANY, f"the peer has {live} connections already, as many as it may have")
     return Admitted(peer, fingerprint)
+
+
+def admitted_until(admitted: Admitted, presented: bytes) -> datetime:
+    """The moment from which `decide` may refuse this certificate although nothing else changes."""
+    certificate, settings = _pinned(presented), admitted.peer.settings
+    expires = certificate.not_after + timedelta(microseconds=1)
+    return min(moment for moment in (expires, settings.retires(certificate), settings.until) if moment)
 
 
 # Reading a certificate is a tenth of what a handshake costs in Python, and those who are pinned come again. A stranger's

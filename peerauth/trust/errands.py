@@ -131,13 +131,15 @@ class Succession:
         return self.errands[-1] if self.phase is Phase.TELLING else None
 
     def outstanding(self, peer: Peer) -> list[Errand]:
-        """What this peer still has to hear, the oldest first: until it has accepted, or once switched, until it answers."""
-        return [
-            errand
-            for errand in self.errands
-            if errand.is_for(peer)
-            and not (errand.accepted_by(peer) if errand is self.under_way else errand.answered_by(peer))
-        ]
+        """What this peer is to hear, the oldest first: each statement follows from the one before, so all from the first on.
+
+        The one under way is to be accepted; what is over, to be answered.
+        """
+        mine = [errand for errand in self.errands if errand.is_for(peer)]
+        for at, errand in enumerate(mine):
+            if not (errand.accepted_by(peer) if errand is self.under_way else errand.answered_by(peer)):
+                return mine[at:]
+        return []
 
     def missing(self, peers: Iterable[Peer]) -> Iterator[Peer]:
         """Those with an address who still have to hear something."""
@@ -150,14 +152,6 @@ class Succession:
             return False
         lost = errand.statement.kind is Kind.COMPROMISED
         return lost or now >= self.deadline or all(errand.accepted_by(peer) for peer in peers)
-
-    def for_history(self, peer: Peer) -> list[Errand]:
-        """What a peer that asks is told beyond what is public: the rotation under way, and what was withdrawn."""
-        return [
-            errand
-            for errand in self.errands
-            if errand is self.under_way or (errand.statement.kind is Kind.WITHDRAWN and errand.is_for(peer))
-        ]
 
     def noted(self, replies: Mapping[bytes, Mapping[str, Reply | None]]) -> Succession:
         """With these replies, by the statement's data and by name; about what is not under way any more there are none."""

@@ -26,6 +26,7 @@ def _hint(code: Code, name: str) -> str | None:
         Code.MALFORMED: "on its machine, make a new certificate: peerauth keygen --force",
         Code.EXPIRED: f"on its machine: peerauth keygen --force; here: peerauth peer remove {name}, and add the new one",
         Code.NOT_YET_VALID: "compare the clocks of the two machines",
+        Code.RETIRED: f"what still presents the old one is to be restarted; the dates are in [retire] in peers/{name}.toml",
         Code.UNTIL_PASSED: f"to admit it longer, change 'until' in peers/{name}.toml",
         Code.NOT_FROM_HERE: f"its addresses are in 'from' in peers/{name}.toml",
         Code.NOT_ALLOWED: "whom a service is for is in 'allow' in config.toml",

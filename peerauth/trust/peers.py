@@ -22,6 +22,8 @@ from peerauth.trust.layers import Layered
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 Network = IPv4Network | IPv6Network
+Acceptance = Literal["auto", "ask", "never"]
+ACCEPTANCES: tuple[Acceptance, ...] = ("auto", "ask", "never")
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -54,6 +56,21 @@ class PeerSettings:
     sources: tuple[Network, ...] = ()
     until: datetime | None = None
     max_connections: int | None = None
+    rotation: Acceptance | None = None
+    """What is done when it says which certificate comes next; None: what the node says."""
+    rotated: datetime | None = None
+    """When the newest statement that was followed was issued: older ones count no more."""
+    retire: tuple[tuple[Fingerprint, datetime], ...] = ()
+    """From when on a pin is refused; a key's fingerprint, too, where the key is pinned."""
+    follows: tuple[tuple[Fingerprint, Fingerprint], ...] = ()
+    """(new pin, old pin): on whose word the new one was added."""
+
+    def retires(self, certificate: Certificate) -> datetime | None:
+        """From when on this certificate of the peer is refused, if that is settled."""
+        if not self.retire:
+            return None
+        key = certificate.key_fingerprint if self.pin == "key" else None
+        return min((moment for pin, moment in self.retire if pin in (certificate.fingerprint, key)), default=None)
 
 
 NO_SETTINGS = PeerSettings()

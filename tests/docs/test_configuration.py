@@ -20,6 +20,7 @@ from tests.support.programs import needs
 
 PAGE = (CHECKOUT / "docs/configuration.md").read_text("utf-8")
 HOME = Path("home")
+NOTED = "What a rotation notes there"
 FREE = "groups"  # its keys are a person's own
 
 Parse = Callable[[str], object]
@@ -58,14 +59,14 @@ def asked_for(parse: Parse, text: str, monkeypatch: pytest.MonkeyPatch) -> set[s
 
 def test_every_key_of_config_toml_is_listed_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     known = asked_for(config, '[node]\nname = "x"\n[[serve]]\nlisten = ":1"\n', monkeypatch)
-    tables = {"node": "[node]", "serve[1]": "[[serve]]", "limits": "[limits]"}
-    assert known - {"node", "serve", "limits", FREE} == {
+    tables = {"node": "[node]", "serve[1]": "[[serve]]", "limits": "[limits]", "rotation": "[rotation]"}
+    assert known - {"node", "serve", "limits", "rotation", FREE} == {
         f"{prefix}.{key}" for prefix, section in tables.items() for key in listed(section)
     }
 
 
 def test_every_key_of_a_peers_notes_is_listed_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert asked_for(settings, "", monkeypatch) == set(listed("peers/NAME.toml"))
+    assert asked_for(settings, "", monkeypatch) == {*listed("peers/NAME.toml"), *listed(NOTED)}
 
 
 def test_a_default_is_what_an_unset_key_means() -> None:
@@ -77,6 +78,7 @@ def test_a_default_is_what_an_unset_key_means() -> None:
         ("[node]", node, config),
         ("[[serve]]", serve, config),
         ("[limits]", limits, config),
+        ("[rotation]", f"{node}[rotation]\n", config),
         ("peers/NAME.toml", "", settings),
     ):
         for key, default in listed(section).items():
@@ -102,7 +104,7 @@ def uncommented(text: str) -> str:
 def test_every_setting_that_the_example_comments_out_is_valid() -> None:
     example = (CHECKOUT / "config.toml").read_text("utf-8")
     full = uncommented(example)
-    known = {key for section in ("[node]", "[[serve]]", "[limits]") for key in listed(section)}
+    known = {key for section in ("[node]", "[[serve]]", "[limits]", "[rotation]") for key in listed(section)}
     shown = set(re.findall(r"^([a-z_]+) = ", full, re.MULTILINE))
     assert known <= shown, f"the example does not show {known - shown}"
     assert config(full) != config(example)

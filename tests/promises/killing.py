@@ -11,7 +11,7 @@ import shutil
 import stat
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +144,80 @@ def retouch_left(place: Path) -> None:
     assert directory.problems == ()
 
 
+NEXT = self_signed(new_key(KeyType.P256), "alice", NOW)
+OVERLAP = NOW + timedelta(days=7)
+PINS = {one.certificate.fingerprint for one in (ALICE, NEXT)}
+
+
+def succeed(place: Path) -> None:
+    directory = PeerDirectory(place / "peers")
+    directory.succeed("alice", NEXT.certificate, OVERLAP, of=ALICE.certificate, issued=NOW)
+
+
+def with_next(place: Path) -> None:
+    with_alice(place)
+    succeed(place)
+
+
+def rotating(place: Path) -> PeerDirectory:
+    """Whatever was left: alice is known by nothing but her own certificates, with her restrictions."""
+    directory = PeerDirectory(place / "peers")
+    alice = directory.refresh().get("alice")
+    assert "bob" in directory.current
+    assert directory.problems == ()
+    if alice is not None:
+        assert set(alice.pins) <= PINS
+        assert (alice.settings.note, alice.settings.max_connections) == ("restricted", 1)
+    return directory
+
+
+def succeed_left(place: Path) -> None:
+    before = rotating(place).peer("alice")
+    assert ALICE.certificate.fingerprint in before.pins, "the old one is lost"
+    if before.settings.retire:
+        assert set(before.pins) == PINS, "the old one is retired, and there is no new one"
+    succeed(place)
+    after = rotating(place).peer("alice")
+    assert (set(after.pins), dict(after.settings.retire)) == (PINS, {ALICE.certificate.fingerprint: OVERLAP})
+    assert (after.settings.rotated, len(after.settings.follows)) == (NOW, 1)
+
+
+def withdraw(place: Path) -> None:
+    PeerDirectory(place / "peers").withdraw("alice", NEXT.certificate, issued=NOW)
+
+
+def withdraw_left(place: Path) -> None:
+    before = rotating(place).peer("alice")
+    assert ALICE.certificate.fingerprint in before.pins, "the old one is lost"
+    if not before.settings.retire:
+        assert len(before.pins) == 1, "both are there for good"
+    withdraw(place)
+    after = rotating(place).peer("alice")
+    assert (after.pins, after.settings.retire, after.settings.follows) == ((ALICE.certificate.fingerprint,), (), ())
+
+
+def drop(place: Path) -> None:
+    PeerDirectory(place / "peers").drop("alice", ALICE.certificate.fingerprint, issued=NOW)
+
+
+def drop_left(place: Path) -> None:
+    directory = rotating(place)
+    alice = directory.current.get("alice")
+    if alice is not None:
+        assert ALICE.certificate.fingerprint in alice.pins, "what it has endorsed is there without it"
+    drop(place)
+    assert "alice" not in rotating(place).current
+
+
+def in_two_files(place: Path) -> None:
+    """The new one stands in a file of its own."""
+    with_alice(place)
+    (place / "peers/alice.crt").rename(place / "peers/alice.der")
+    (place / "peers/alice.der").write_bytes(ALICE.certificate.der)
+    succeed(place)
+    assert sorted(path.name for path in (place / "peers").glob("alice.*")) == ["alice.crt", "alice.der", "alice.toml"]
+
+
 Step = Callable[[Path], None]
 OPERATIONS: dict[str, tuple[Step, Step, Step]] = {
     "first": (lambda _: None, first, first_left),
@@ -152,6 +226,11 @@ OPERATIONS: dict[str, tuple[Step, Step, Step]] = {
     "remove": (with_alice, remove, remove_left),
     "rename": (with_alice, rename, rename_left),
     "retouch": (with_alice, retouch, retouch_left),
+    "succeed": (with_alice, succeed, succeed_left),
+    "withdraw": (with_next, withdraw, withdraw_left),
+    "drop": (with_next, drop, drop_left),
+    "withdraw-two": (in_two_files, withdraw, withdraw_left),
+    "drop-two": (in_two_files, drop, drop_left),
 }
 
 

@@ -294,6 +294,38 @@ async def test_connections_end_when_until_has_passed(yard: Yard) -> None:
 
 
 @on_loops("uvloop")
+async def test_connections_end_when_their_certificate_is_retired_and_not_the_newer_ones(yard: Yard) -> None:
+    old, new = identity("alice"), identity("alice-2")
+    moment = (datetime.now(UTC) + timedelta(seconds=1.2)).isoformat()
+    yard.pin("alice", old, new, settings=f'[retire]\n"{old.certificate.fingerprint}" = "{moment}"')
+    async with running(yard) as node:
+        tls, other = await admitted(node, old), await admitted(node, new)
+        assert await asyncio.to_thread(how_it_ends, tls) == "cut"
+        event = await node.hears("ended", peer="alice")
+        assert (event.code, event.fingerprint) == ("retired", str(old.certificate.fingerprint))
+        assert node.server.live.count("alice") == 1
+        assert await asyncio.to_thread(Caller(old).hear, node.port) == "TLSV1_ALERT_UNKNOWN_CA"
+        await node.hears("refused", code="retired", peer="alice")
+        assert await asyncio.to_thread(Caller(new).hear, node.port) == "hello alice"
+        tls.close()
+        other.close()
+
+
+@on_loops("uvloop")
+async def test_connections_end_with_their_certificate(yard: Yard) -> None:
+    soon = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=2)
+    alice, bob = yard.pin("alice", mint("alice", until=soon)), yard.pin("bob")
+    async with running(yard) as node:
+        tls, other = await admitted(node, alice), await admitted(node, bob)
+        assert await asyncio.to_thread(how_it_ends, tls) == "cut"
+        assert (await node.hears("ended", peer="alice")).code == "expired"
+        assert datetime.now(UTC) > soon
+        assert node.server.live.count("bob") == 1
+        tls.close()
+        other.close()
+
+
+@on_loops("uvloop")
 async def test_renamed_peer_keeps_its_connections_under_the_new_name(yard: Yard) -> None:
     alice = yard.pin("alice")
     async with running(yard) as node:

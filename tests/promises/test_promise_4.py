@@ -17,7 +17,10 @@ from tests.cli.running import environment, process
 
 @pytest.mark.parametrize(
     ("operation", "steps"),
-    [("first", 20), ("force", 20), ("add", 15), ("remove", 5), ("rename", 10), ("retouch", 8)],
+    [
+        *(("first", 20), ("force", 20), ("add", 15), ("remove", 5), ("rename", 10), ("retouch", 8)),
+        *(("succeed", 20), ("withdraw", 20), ("drop", 15), ("withdraw-two", 15), ("drop-two", 20)),
+    ],
 )
 def test_killed_at_any_step_the_old_or_the_new_is_left(tmp_path: Path, operation: str, steps: int) -> None:
     words = [sys.executable, "-m", "tests.promises.killing", operation, str(tmp_path)]

@@ -25,7 +25,7 @@ from peerauth.store.succession import (
     switch,
 )
 from peerauth.trust.continuity import Kind, read_statement
-from peerauth.trust.errands import Outcome, Reply
+from peerauth.trust.errands import Errand, Outcome, Reply
 from peerauth.trust.identity import Identity, KeyType, new_key, self_signed
 from peerauth.trust.peers import Peer, PeerSet, PeerSettings
 from tests.promises.killing import NEW, NOW, OLD, OPERATIONS, main
@@ -67,8 +67,16 @@ def is_over(config: Config, word: str) -> None:
     assert not rotation_path(config).exists()
 
 
-def _data(errand: object) -> bytes:
-    return errand.statement.data  # type: ignore[attr-defined,no-any-return]
+def _data(errand: Errand) -> bytes:
+    return errand.statement.data
+
+
+def said(config: Config) -> list[Kind]:
+    """What is public, each with a moment of its own."""
+    statements = [read_statement(data) for data in read_statements(config)]
+    moments = [one.issued for one in statements]
+    assert moments == sorted(set(moments))
+    return [one.kind for one in statements]
 
 
 def born(place: Path) -> None:
@@ -151,9 +159,10 @@ def take_back_left(place: Path) -> None:
     holds(config, OLD)
     take_back(place)
     (errand,) = recover(config).errands
-    assert (errand.statement.kind, errand.statement.new, errand.only) == (Kind.WITHDRAWN, NEW.certificate, {"alice"})
+    assert (errand.statement.kind, errand.statement.new) == (Kind.WITHDRAWN, NEW.certificate)
+    assert errand.only == frozenset({"alice"})
     assert not any(path.exists() for path in next_pair(config))
-    assert read_statements(config) == ()
+    assert said(config) == [Kind.NEXT, Kind.WITHDRAWN]
     note(config, {errand.statement.data: {"alice": ACCEPTED}}, PEERS)
     assert not rotation_path(config).exists()
 
@@ -167,8 +176,11 @@ def take_back_unheard_left(place: Path) -> None:
     holds(config, OLD)
     if recover(config).under_way is not None:
         abort(config, OLD, SECRET, PeerSet.of([]), AT)
+    recover(config)
+    note(config, {}, PeerSet.of([]))
     assert not rotation_path(config).exists()
     assert not any(path.exists() for path in next_pair(config))
+    assert said(config) == [Kind.NEXT, Kind.WITHDRAWN]
 
 
 def break_off(place: Path) -> None:
@@ -194,10 +206,9 @@ def overtake_left(place: Path) -> None:
     holds(config, OLD, NEW)
     break_off(place)
     first, second = recover(config).errands
-    assert [(e.statement.kind, e.statement.old) for e in (first, second)] == [
-        (Kind.COMPROMISED, MID.certificate),
-        (Kind.COMPROMISED, OLD.certificate),
-    ], "the next identity that lay beside the stolen key is still believed in"
+    assert (first.statement.kind, first.statement.new) == (Kind.WITHDRAWN, MID.certificate), "still believed in"
+    assert (second.statement.kind, second.statement.old) == (Kind.COMPROMISED, OLD.certificate)
+    assert said(config) == [Kind.NEXT, Kind.WITHDRAWN, Kind.COMPROMISED]
     is_over(config, "compromised")
 
 

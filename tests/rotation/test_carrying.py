@@ -14,6 +14,7 @@ import pytest
 
 from peerauth.client import carrying
 from peerauth.client.carrying import Carrier, News, carry_on, terms_of
+from peerauth.client.telling import tell_all
 from peerauth.store.config import AutoRotation, load_config
 from peerauth.store.home import create
 from peerauth.store.rotations import read_statements
@@ -110,11 +111,10 @@ async def test_a_peer_that_is_away_is_tried_ever_more_seldom(tmp_path: Path, mon
     now, tried = 1000.0, []
     carrier = Carrier(node.own(), node.directory, nothing, now=lambda: now)
     node.directory.refresh()
-    before = carrying.tell_all
 
     async def counted(*words: object) -> object:
         tried.append(now - 1000)
-        return await before(*words)  # type: ignore[arg-type]
+        return await tell_all(*words)  # type: ignore[arg-type]
 
     monkeypatch.setattr(carrying, "tell_all", counted)
     for second in range(0, 15_000, 10):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import ssl
 import subprocess
@@ -133,7 +134,7 @@ def test_sighup_looks_at_once_and_a_successor_of_a_worker_has_the_new_one(tmp_pa
         node.send(signal.SIGHUP)
         node.hears("identity-changed")
         pid = node.pid(1)
-        subprocess.run(["kill", "-9", str(pid)], check=True)
+        os.kill(pid, signal.SIGKILL)
         node.hears("worker-started", worker=1, times=2)
         node.until(lambda: all(presented(node, alice) == new.certificate.fingerprint for _ in range(8)))
         assert len(node.told("identity-changed")) == 1
@@ -169,7 +170,19 @@ def test_curl_reaches_the_old_pin_before_and_the_new_one_after(tmp_path: Path) -
 
     def curl(node: Serving, pinned: Path) -> int:
         url = f"https://localhost:{node.port}/hello"
-        words = ["curl", "-sS", "--capath", "/dev/null", "--cacert", pinned, "--cert", certificate, "--key", key, url]
+        words: list[str | Path] = [
+            "curl",
+            "-sS",
+            "--capath",
+            "/dev/null",
+            "--cacert",
+            pinned,
+            "--cert",
+            certificate,
+            "--key",
+            key,
+            url,
+        ]
         return subprocess.run(words, capture_output=True, timeout=DEADLINE_S, check=False).returncode
 
     with serving(home, workers=1, relay=False) as node:

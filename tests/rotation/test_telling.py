@@ -32,7 +32,7 @@ from peerauth.trust.identity import KeyType
 from peerauth.trust.peers import PeerSettings
 from tests.cli.running import Result, peerauth
 from tests.support.engine import Running, on_loops
-from tests.support.rotating import Member, receive, serving_at
+from tests.support.rotating import Member, serving_at
 
 
 async def rotate(member: Member, *words: str, env: dict[str, str] | None = None) -> Result:
@@ -190,7 +190,7 @@ async def test_abort_takes_back_what_was_said_also_with_who_is_away_by_then(tmp_
         assert not any(path.exists() for path in next_pair(node.config))
         (errand,) = read_succession(node.config).errands
         assert errand.statement.kind is Kind.WITHDRAWN
-        assert errand.only == {"away", "peer-0"}, "who was out of reach has nothing to forget"
+        assert errand.only == frozenset({"away", "peer-0"}), "who was out of reach has nothing to forget"
         again = await rotate(node, "--abort")
         assert (again.code, "no rotation is under way" in again.err) == (1, True)
         async with serving_at(away, running.port):
@@ -274,6 +274,7 @@ async def test_garbage_and_silence_are_no_acknowledgement_and_end_in_time(
         assert answer is not None
         return answer
 
+    right = HANDLERS[Rotate]
     monkeypatch.setitem(HANDLERS, Rotate, odd)
     monkeypatch.setattr(telling, "SECONDS", 1.0)
     async with company(tmp_path, 2) as (node, others):
@@ -283,7 +284,7 @@ async def test_garbage_and_silence_are_no_acknowledgement_and_end_in_time(
         assert time.monotonic() - started < 8
         assert {one["outcome"] for one in done.json["peers"]} == {"unanswered"}
         assert node.pin == before
-        monkeypatch.setitem(HANDLERS, Rotate, receive)
+        monkeypatch.setitem(HANDLERS, Rotate, right)
         assert (await rotate(node, "--json")).json["phase"] == "done"
         assert all(node.pin in other.pins_of("node") for other in others)
 
@@ -323,7 +324,7 @@ async def test_a_client_that_asks_hears_what_is_under_way_and_has_not_acknowledg
                 await line.send(History(known))
                 return (await line.receive(Statements)).statements
 
-        assert await ask(stranger, node.pin) == ()
+        assert await ask(stranger, node.pin) == (errand.statement.data,), "it is no secret"
         assert await ask(client, stranger.pin) == ()
         assert read_succession(node.config).errands[0].told == {}
         assert await ask(client, node.pin) == (errand.statement.data,)

@@ -17,6 +17,7 @@ from peerauth.errors import BadInput
 from peerauth.store.config import Config, make_policy, parse_config
 from peerauth.store.peerfile import format_settings, parse_settings
 from peerauth.store.schema import parse_moment, parse_span
+from peerauth.trust.fingerprint import Fingerprint
 from peerauth.trust.peers import Peer, PeerSettings
 from tests.support.engine import identity
 from tests.support.outcome import outcome
@@ -93,6 +94,13 @@ def test_notes_are_taken_or_bad_input(values: dict[str, Any]) -> None:
         assert parse_settings(format_settings(found), HOME) == found
 
 
+PINS = st.binary(min_size=32, max_size=32).map(Fingerprint)
+
+
+def in_order(table: dict[Any, Any]) -> tuple[Any, ...]:
+    return tuple(sorted(table.items()))
+
+
 @given(
     st.builds(
         PeerSettings,
@@ -102,10 +110,52 @@ def test_notes_are_taken_or_bad_input(values: dict[str, Any]) -> None:
         until=st.none() | st.datetimes(timezones=st.just(UTC)),
         max_connections=st.none() | st.integers(1, 1000),
         address=st.none() | st.just("10.0.0.1:80"),
+        rotation=st.sampled_from([None, "auto", "ask", "never"]),
+        rotated=st.none() | st.datetimes(timezones=st.just(UTC)),
+        retire=st.dictionaries(PINS, st.datetimes(timezones=st.just(UTC)), max_size=3).map(in_order),
+        follows=st.dictionaries(PINS, PINS, max_size=3).map(in_order),
     )
 )
 def test_what_is_written_is_read_again(noted: PeerSettings) -> None:
     assert parse_settings(format_settings(noted), HOME) == noted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[retire]\nAB = 2027-01-31",
+        f'[retire]\n"{"AB:" * 31}AB" = 7',
+        f'[retire]\n"{"AB:" * 31}AB" = "soon"',
+        "retire = 2027-01-31",
+        f'[follows]\n"{"AB:" * 31}AB" = "AB"',
+        f'[follows]\n"{"AB:" * 31}AB" = 2027-01-31',
+        'rotation = "sometimes"',
+        "rotation = true",
+        'rotation = ""',
+        'rotated = "lately"',
+    ],
+)
+def test_what_a_rotation_notes_is_read_strictly(text: str) -> None:
+    with pytest.raises(BadInput) as error:
+        parse_settings(text.encode(), HOME / "peers" / "alice.toml")
+    assert (error.value.code, "alice.toml" in error.value.message) == ("bad-setting", True)
+
+
+def test_a_fingerprint_in_retire_is_read_in_every_usual_form() -> None:
+    pin = Fingerprint(bytes(range(32)))
+    for text in (str(pin), pin.digest.hex(), f"sha256:{pin.digest.hex()}"):
+        assert parse_settings(f'[retire]\n"{text}" = 2027-01-31'.encode(), HOME).retire == (
+            (pin, datetime(2027, 2, 1, tzinfo=UTC)),
+        )
+
+
+@pytest.mark.parametrize("text", ["auto", "ask", "never"])
+def test_the_node_says_what_is_done_about_rotations(text: str) -> None:
+    assert parse_config(b'[node]\nname = "x"', HOME).accept == "auto"
+    assert parse_config(f'[node]\nname = "x"\n[rotation]\naccept = "{text}"'.encode(), HOME).accept == text
+    for wrong in ('accept = "perhaps"', "accept = 1", 'except = "auto"'):
+        with pytest.raises(BadInput, match=r"rotation\."):
+            parse_config(f'[node]\nname = "x"\n[rotation]\n{wrong}'.encode(), HOME)
 
 
 @pytest.mark.parametrize(

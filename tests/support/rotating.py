@@ -10,20 +10,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from peerauth.address import Address
-from peerauth.control.rotation import History, Rotate, Rotated, Statements
 from peerauth.server.audit import Event
-from peerauth.server.desk import Visit
 from peerauth.server.guest import by_protocol
 from peerauth.server.server import Server
-from peerauth.server.under_way import statements_under_way
 from peerauth.store.config import Config, load_config
-from peerauth.store.files import write_atomic
 from peerauth.store.home import create, read_identity, read_own_certificate
 from peerauth.store.own import Own
 from peerauth.store.peerdir import PeerDirectory
-from peerauth.store.rotations import read_statements
 from peerauth.trust.certificate import Certificate
-from peerauth.trust.continuity import Kind, read_statement
 from peerauth.trust.fingerprint import Fingerprint
 from peerauth.trust.identity import KeyType, new_key, self_signed
 from peerauth.trust.peers import PeerSettings
@@ -77,34 +71,6 @@ class Member:
         """What it has pinned for a peer."""
         peer = self.directory.refresh().get(name)
         return set(peer.pins) if peer else set()
-
-
-async def receive(visit: Visit, request: Rotate) -> Rotated:
-    """Take every good statement of somebody who is pinned at its word."""
-    for data in request.statements:
-        statement = read_statement(data)
-        known = visit.office.peers.refresh().holder(statement.old.fingerprint)
-        if known is None:
-            both = visit.office.peers.current.holder(statement.new.fingerprint)
-            return Rotated("accepted" if both else "refused")
-        held = [one for one in visit.office.peers.certificates(known.name) if one != statement.new]
-        if statement.kind is Kind.NEXT:
-            held.append(statement.new)
-        elif statement.kind is Kind.COMPROMISED:
-            held.remove(statement.old)
-        path = visit.office.peers.path / f"{known.name}.crt"
-        if held:
-            write_atomic(path, "".join(one.pem for one in held).encode())
-        else:
-            visit.office.peers.remove(known.name)
-        visit.office.peers.refresh()
-    return Rotated("accepted")
-
-
-async def recount(visit: Visit, request: History) -> Statements:
-    """What has become of a certificate of ours."""
-    public = [data for data in read_statements(visit.office.home) if read_statement(data).old.fingerprint == request.known]
-    return Statements((*public, *await statements_under_way(visit, request.known)))
 
 
 @contextlib.asynccontextmanager

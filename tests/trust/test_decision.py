@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peerauth.trust.decision import Admitted, Code, Refused, decide
+from peerauth.trust.decision import Admitted, Code, Refused, admitted_until, decide
 from peerauth.trust.peers import NO_SETTINGS, Peer, PeerSet, PeerSettings
 from peerauth.trust.policy import EVERY_PEER, Policy
 from tests.support.dropin import DAY, NOW, mint
@@ -70,6 +70,34 @@ def test_first_and_last_second_are_valid(now: datetime, expected: Code | None) -
 )
 def test_until_is_the_first_moment_of_refusal(until: datetime, expected: Code | None) -> None:
     assert code(peer=with_settings(until=until)) is expected
+
+
+@pytest.mark.parametrize(("retired", "expected"), [(NOW + SECOND, None), (NOW, Code.RETIRED), (NOW - DAY, Code.RETIRED)])
+@pytest.mark.parametrize("by", ["pin", "key"])
+def test_retired_is_the_first_moment_of_refusal(by: str, retired: datetime, expected: Code | None) -> None:
+    if by == "pin":
+        assert code(peer=with_settings(retire=((ALICE.fingerprint, retired),))) is expected
+    else:
+        peer = with_settings(pin="key", retire=((ALICE.key_fingerprint, retired),))
+        assert code(peer=replace(peer, keys=(ALICE.key_fingerprint,))) is expected
+        assert code(peer=replace(peer, pins=(), keys=(ALICE.key_fingerprint,))) is expected
+
+
+def test_a_keys_date_counts_where_the_key_is_pinned_and_another_pins_date_never() -> None:
+    assert code(peer=with_settings(retire=((ALICE.key_fingerprint, NOW),))) is None
+    other = identity("bob").certificate.fingerprint
+    assert code(peer=with_settings(retire=((other, NOW),))) is None
+
+
+def test_a_certificate_is_admitted_until_the_first_of_its_limits() -> None:
+    def until(**settings: object) -> datetime:
+        decision = decide(ALICE.der, PeerSet.of([with_settings(**settings)]), now=NOW)
+        assert isinstance(decision, Admitted)
+        return admitted_until(decision, ALICE.der)
+
+    assert until() - ALICE.not_after == timedelta(microseconds=1)
+    assert until(until=NOW + DAY) == NOW + DAY
+    assert until(until=NOW + DAY, retire=((ALICE.fingerprint, NOW + SECOND),)) == NOW + SECOND
 
 
 @pytest.mark.parametrize(

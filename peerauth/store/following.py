@@ -1,0 +1,53 @@
+"""What somebody has said about a peer's certificate, done: on the peers directory, or as a question for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from peerauth.store.config import Config
+from peerauth.store.peerdir import PeerDirectory
+from peerauth.store.state import State
+from peerauth.store.successors import ask_person, forget_questions
+from peerauth.trust.continuity import Kind, read_statement
+from peerauth.trust.peers import PeerSet
+from peerauth.trust.succession import MOST, Bearer, Outcome, Verdict, judge
+
+
+def follow(
+    directory: PeerDirectory, statements: Sequence[bytes], bearer: Bearer, config: Config | None, address: str
+) -> Verdict:
+    """Take statements in, as they came from `bearer`, and do what the rule says; what was done.
+
+    Without `config` there is no home where a question could wait, and what a person would be asked is refused; `address` is
+    where they were heard, for that person. Raises BadInput("bad-statement"), or PeerAuthError when something could not be
+    written.
+    """
+    if len(statements) > MOST:
+        return Verdict(Outcome.REFUSED, reason=f"there are more than {MOST} statements")
+    said = [read_statement(one) for one in statements]
+
+    def decide(peers: PeerSet) -> Verdict:
+        return judge(said, peers, bearer, config.accept if config else "auto", datetime.now(UTC))
+
+    verdict = decide(directory.current)
+    if verdict.steps:  # only then is anybody else made to wait, and the directory looked at
+        verdict = directory.follow(decide)
+    return _ask(verdict, State(config.path.parent) if config else None, address)
+
+
+def _ask(verdict: Verdict, state: State | None, address: str) -> Verdict:
+    if state is not None:
+        for step in verdict.steps:
+            if step.kind is not Kind.NEXT:
+                gone = step.new if step.kind is Kind.WITHDRAWN else step.old
+                forget_questions(state, step.peer, [gone.fingerprint])
+    if verdict.question is None:
+        return verdict
+    if state is None:
+        return replace(verdict, outcome=Outcome.REFUSED, question=None, reason="there is nobody to ask here")
+    if not ask_person(state, verdict.question, address):
+        reason = "another certificate waits for a person's word already"
+        return replace(verdict, outcome=Outcome.REFUSED, question=None, reason=reason, conflict=True)
+    return verdict
