@@ -18,8 +18,9 @@ from peerauth.store.own import Own
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.store.succession import abort, begin, read_succession, switch
 from peerauth.trust.continuity import Kind
-from peerauth.trust.errands import Succession
+from peerauth.trust.errands import Errand, Reply, Succession
 from peerauth.trust.identity import Identity
+from peerauth.trust.peers import Peer
 
 _COMPROMISED = (
     "this node presents a new certificate now. Peers that are told drop the old one at once, and each must admit the new "
@@ -42,20 +43,28 @@ def start(ui: Ui, own: Own, kind: Kind, new: Identity, deadline: timedelta, over
 
 def go_on(ui: Ui, own: Own, directory: PeerDirectory, *, wait: bool) -> None:
     """Tell everybody who does not know yet, switch if it is time, and show how it stands."""
-    told = run(_tell(ui, own, directory))
+    told, shown = run(_tell(ui, own, directory))
     if told.due(directory.current, datetime.now(UTC)):
         _say_kept(ui, switch(own.config, directory.current))
         own.look()
     elif wait and told.under_way is not None:
-        told = run(_wait(ui, own, directory))
-    show_status(ui, own.config, directory.current, told)
+        shown = run(_wait(ui, own, directory))
+    show_status(ui, own.config, directory.current, shown)
 
 
-async def _tell(ui: Ui, own: Own, directory: PeerDirectory) -> Succession:
+async def _tell(ui: Ui, own: Own, directory: PeerDirectory) -> tuple[Succession, Succession]:
+    """How it stands then; and the same with what is over by now, for a person to see."""
     succession, peers = read_succession(own.config), directory.current
     whom = list(succession.missing(peers))
+    replies: dict[bytes, dict[str, Reply | None]] = {}
+
+    def heard(peer: Peer, errands: list[Errand], reply: Reply) -> None:
+        for errand in errands:
+            replies.setdefault(errand.statement.data, {})[peer.name] = reply
+
     with ui.spinner(f"telling {len(whom)} peer{'' if len(whom) == 1 else 's'}"):
-        return await tell_all(own, peers, succession, whom, lambda *_: None)
+        told = await tell_all(own, peers, succession, whom, heard)
+    return told, succession.noted(replies)
 
 
 async def _wait(ui: Ui, own: Own, directory: PeerDirectory) -> Succession:
@@ -82,7 +91,8 @@ def take_back(ui: Ui, own: Own, directory: PeerDirectory) -> None:
     """Withdraw what was said, and tell so those who may have heard it."""
     abort(own.config, own.identity, own.passphrase, directory.current, datetime.now(UTC).replace(microsecond=0))
     ui.say("the rotation is taken back; the certificate stays as it is")
-    show_status(ui, own.config, directory.current, run(_tell(ui, own, directory)))
+    _, shown = run(_tell(ui, own, directory))
+    show_status(ui, own.config, directory.current, shown)
 
 
 def _say_kept(ui: Ui, kept: Iterable[Path]) -> None:

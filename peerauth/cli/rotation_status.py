@@ -10,7 +10,6 @@ from peerauth.cli.describe import span
 from peerauth.cli.ui import Cell, Ui
 from peerauth.store.config import Config
 from peerauth.store.home import read_own_certificate
-from peerauth.trust.continuity import Kind
 from peerauth.trust.errands import Errand, Outcome, Succession
 from peerauth.trust.peers import Peer, PeerSet
 
@@ -48,7 +47,7 @@ def show_status(ui: Ui, config: Config, peers: PeerSet, succession: Succession) 
     if errand is not None and pending:
         new = errand.statement.new
         ui.say(f"the next certificate is {new.fingerprint} ({new.key_type}, valid until {new.not_after:%Y-%m-%d})")
-        ui.say(f"it is presented when all have accepted it, at the latest on {succession.deadline:%Y-%m-%d %H:%M} UTC:")
+        ui.say(f"it is presented when all have accepted it, at the latest on {succession.deadline:%Y-%m-%d %H:%M} UTC;")
         ui.say("a running `peerauth serve` goes on telling the others, and so does `peerauth rotate`, typed again")
     else:
         ui.say(f"this node presents {own.fingerprint}; no other certificate is under way")
@@ -63,7 +62,7 @@ def _rows(succession: Succession, peers: PeerSet) -> Iterator[tuple[Errand, Peer
 
 def _row(errand: Errand, peer: Peer, now: datetime) -> list[str | Cell]:
     reply = errand.reply(peer)
-    about = str(errand.statement.kind if errand.statement.kind is not Kind.NEXT else errand.statement.new.fingerprint)[:11]
+    about = str(errand.statement.kind)
     if reply is None:
         return [peer.name, about, _UNTOLD[peer.address is not None], "", ""]
     return [peer.name, about, _SAID[reply.outcome], f"{span(now - reply.when)} ago", reply.code or ""]

@@ -16,10 +16,10 @@ from peerauth.client.telling import AT_ONCE, tell_all
 from peerauth.errors import PeerAuthError
 from peerauth.store import files
 from peerauth.store.config import AutoRotation
-from peerauth.store.own import Own
+from peerauth.store.own import Own, rotation_path
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.store.state import DIRECTORY
-from peerauth.store.succession import NOTHING, Terms, begin, note, recover, rotation_path, switch
+from peerauth.store.succession import NOTHING, Terms, begin, note, recover, switch
 from peerauth.trust.certificate import Certificate
 from peerauth.trust.continuity import Kind
 from peerauth.trust.errands import Errand, Outcome, Phase, Reply, Succession

@@ -30,7 +30,7 @@ AT_ONCE = 32
 Heard = Callable[[Peer, list[Errand], Reply], None]
 
 
-async def tell(own: Identity, peer: Peer, peers: PeerSet, statements: tuple[bytes, ...]) -> Reply:
+async def tell(own: Identity, peer: Peer, peers: PeerSet, errands: list[Errand]) -> Reply:
     """Tell this peer, at its noted address, and what it says; it is believed only with one of its pins."""
 
     def reply(outcome: Outcome, code: str | None = None, pin: Fingerprint | None = None) -> Reply:
@@ -38,12 +38,11 @@ async def tell(own: Identity, peer: Peer, peers: PeerSet, statements: tuple[byte
 
     pin: Fingerprint | None = None
     try:
-        assert peer.address is not None
-        address = parse_address(peer.address, default_port=DEFAULT_PORT)
+        where = parse_address(peer.address or "", default_port=DEFAULT_PORT)
         only = peers.only(peer.name)
-        async with conversation(own, address, lambda der: decide(der, only, now=datetime.now(UTC)), timeout=SECONDS) as line:
+        async with conversation(own, where, lambda der: decide(der, only, now=datetime.now(UTC)), timeout=SECONDS) as line:
             pin = Fingerprint.of(line.session.certificate or b"")
-            await line.send(Rotate(statements))
+            await line.send(Rotate(tuple(errand.statement.data for errand in errands)))
             outcome = (await line.receive(Rotated)).outcome
     except NotAdmitted as error:
         return reply(Outcome.UNREACHABLE, f"presents-{error.refused.code}")
@@ -63,8 +62,7 @@ async def tell_all(own: Own, peers: PeerSet, succession: Succession, whom: Itera
         some = [(peer, succession.outstanding(peer)) for peer in waiting[at : at + AT_ONCE]]
         # From here on they may have heard it, whatever is noted about an earlier try.
         await asyncio.to_thread(note, config, _by_statement((peer, errands, None) for peer, errands in some), peers)
-        chains = [tuple(errand.statement.data for errand in errands) for _, errands in some]
-        told = [tell(identity, peer, peers, chain) for (peer, _), chain in zip(some, chains, strict=True)]
+        told = [tell(identity, peer, peers, errands) for peer, errands in some]
         replies = [(*one, reply) for one, reply in zip(some, await asyncio.gather(*told), strict=True)]
         for peer, errands, reply in replies:
             heard(peer, errands, reply)

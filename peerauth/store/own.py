@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 from peerauth.errors import BadInput
 from peerauth.store.config import Config
@@ -10,6 +11,11 @@ from peerauth.store.home import read_identity
 from peerauth.trust.identity import Identity
 
 _Signs = tuple[tuple[int, int, int, int] | None, ...]
+
+
+def rotation_path(config: Config) -> Path:
+    """Where it is kept what is under way (store/succession.py)."""
+    return config.path.parent / f"{config.name}.rotation.json"
 
 
 class Own:

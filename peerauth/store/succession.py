@@ -24,6 +24,7 @@ from peerauth.errors import BadInput
 from peerauth.store import files
 from peerauth.store.config import Config
 from peerauth.store.home import read_own_certificate, replace_pair
+from peerauth.store.own import rotation_path
 from peerauth.store.rotations import append_statement, read_statements
 from peerauth.store.state import DIRECTORY
 from peerauth.trust.continuity import Kind, Statement, endorse, read_statement
@@ -45,11 +46,6 @@ class Terms:
     now: datetime
     deadline: datetime
     retire: datetime
-
-
-def rotation_path(config: Config) -> Path:
-    """Where it is kept what is under way."""
-    return config.path.parent / f"{config.name}.rotation.json"
 
 
 def next_pair(config: Config) -> tuple[Path, Path]:
@@ -176,10 +172,7 @@ def abort(config: Config, current: Identity, passphrase: bytes | None, peers: Pe
         succession = _recovered(config)
         errand = succession.under_way
         if errand is None:
-            if any(one.statement.new == current.certificate for one in succession.errands):
-                hint = "to replace it, rotate again: peerauth rotate   (the old pair is kept beside it, as .old-...)"
-                raise BadInput("too-late", "the new identity is presented already; there is no way back", hint)
-            raise BadInput("no-rotation", "no rotation is under way", "to begin one: peerauth rotate")
+            raise _nothing_to_abort(config, current)
         statement = errand.statement
         if current.certificate not in (statement.old, statement.new):
             raise _other_identity(config)
@@ -191,6 +184,14 @@ def abort(config: Config, current: Identity, passphrase: bytes | None, peers: Pe
         _publish(config, _save(config, left))
         _remove_next(config)
         return left
+
+
+def _nothing_to_abort(config: Config, current: Identity) -> BadInput:
+    said = read_statements(config)
+    if said and read_statement(said[-1]).new == current.certificate:
+        hint = "to replace it, rotate again: peerauth rotate   (the old pair is kept beside it)"
+        return BadInput("too-late", "the new certificate is presented already, and there is no way back", hint)
+    return BadInput("no-rotation", "no rotation is under way", "to begin one: peerauth rotate")
 
 
 def recover(config: Config) -> Succession:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from peerauth.store.config import Config, load_config
 from peerauth.store.home import create, read_identity
+from peerauth.store.own import rotation_path
 from peerauth.store.rotations import read_statements
 from peerauth.store.succession import (
     Terms,
@@ -21,7 +22,6 @@ from peerauth.store.succession import (
     read_next,
     read_succession,
     recover,
-    rotation_path,
     switch,
 )
 from peerauth.trust.continuity import Kind, read_statement

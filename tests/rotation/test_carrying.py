@@ -17,15 +17,16 @@ from peerauth.client.carrying import Carrier, News, carry_on, terms_of
 from peerauth.client.telling import tell_all
 from peerauth.store.config import AutoRotation, load_config
 from peerauth.store.home import create
+from peerauth.store.own import rotation_path
 from peerauth.store.rotations import read_statements
-from peerauth.store.succession import begin, next_pair, rotation_path
+from peerauth.store.succession import begin, next_pair
 from peerauth.trust.continuity import Kind
 from peerauth.trust.identity import KeyType, new_key, self_signed
 from tests.cli.running import peerauth
 from tests.rotation.test_telling import free_port
 from tests.support.dropin import DEADLINE_S
 from tests.support.engine import Caller, carry, on_loops
-from tests.support.rotating import Member, serving_at
+from tests.support.members import Member, serving_at
 from tests.support.workers import Home, serving
 
 

@@ -21,7 +21,7 @@ from peerauth.trust.identity import Identity, KeyType, new_key, self_signed
 from tests.cli.running import peerauth
 from tests.support.dropin import DEADLINE_S
 from tests.support.engine import Caller, carry, identity, on_loops
-from tests.support.rotating import Member, serving_at
+from tests.support.members import Member, serving_at
 from tests.support.workers import Home, Serving, ping, serving
 
 

@@ -23,8 +23,9 @@ from peerauth.control.wire import Message
 from peerauth.errors import BadInput
 from peerauth.server.answers import HANDLERS
 from peerauth.server.desk import Visit
+from peerauth.store.own import rotation_path
 from peerauth.store.rotations import read_statements
-from peerauth.store.succession import next_pair, read_next, read_succession, rotation_path
+from peerauth.store.succession import next_pair, read_next, read_succession
 from peerauth.trust.continuity import Kind, read_statement
 from peerauth.trust.errands import Outcome, Phase
 from peerauth.trust.fingerprint import Fingerprint
@@ -32,7 +33,7 @@ from peerauth.trust.identity import KeyType
 from peerauth.trust.peers import PeerSettings
 from tests.cli.running import Result, peerauth
 from tests.support.engine import Running, on_loops
-from tests.support.rotating import Member, serving_at
+from tests.support.members import Member, serving_at
 
 
 async def rotate(member: Member, *words: str, env: dict[str, str] | None = None) -> Result:
