@@ -143,11 +143,13 @@ class Node:
         admits us is known when something was read: until then reading may raise TrustRefused.
         """
         from peerauth.client.dial import Dialer
+        from peerauth.client.renewal import Renewal
         from peerauth.client.target import resolve
 
         directory = self.peers.directory
         await asyncio.to_thread(directory.refresh)
-        dialer = Dialer.of(self.identity, self.name, lambda: directory.current, min_tls=self.config.min_tls)
+        renewal = Renewal(self.config, directory, self.identity, lambda *_: None)
+        dialer = Dialer.of(self.identity, self.name, lambda: directory.current, min_tls=self.config.min_tls, renewal=renewal)
         target = resolve(address, directory.current, peer) if address else resolve(peer, directory.current)
         reader = asyncio.StreamReader()
         protocol = _Streams(reader, explain=lambda error, heard: dialer.broken(error, target, heard=heard))

@@ -33,10 +33,14 @@ def load_peers(ui: Ui, path: Path) -> PeerDirectory:
 def make_dialer(ui: Ui, passphrase_file: Path | None, alpn: tuple[bytes, ...] = ()) -> Dialer:
     """A dialer with this node's identity and peers."""
     from peerauth.client.dial import Dialer
+    from peerauth.client.renewal import Renewal
 
     own = load_own(ui, passphrase_file)
     config, directory = own.config, load_peers(ui, own.config.peers)
-    return Dialer.of(own.identity, config.name, lambda: directory.current, min_tls=config.min_tls, alpn=alpn, own=own)
+    renewal = Renewal(config, directory, own.identity, ui.warn)
+    return Dialer.of(
+        own.identity, config.name, lambda: directory.current, min_tls=config.min_tls, alpn=alpn, own=own, renewal=renewal
+    )
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from peerauth.address import Address
 from peerauth.client.target import NOTE_ADDRESS, Target
@@ -27,7 +30,11 @@ from peerauth.trust.fingerprint import Fingerprint
 from peerauth.trust.identity import Identity
 from peerauth.trust.peers import PeerSet
 
+if TYPE_CHECKING:
+    from peerauth.client.renewal import Renewal
+
 TIMEOUT = 10.0  # seconds, for reaching the other side and for the handshake
+DOUBT = 1.0  # seconds that a certificate of ours which is new gives the server to refuse it
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,7 @@ class Dialer:
     min_tls: MinimumVersion = "1.3"
     alpn: tuple[bytes, ...] = ()
     own: Own | None = None
+    renewal: Renewal | None = None
 
     @classmethod
     def of(
@@ -52,21 +60,24 @@ class Dialer:
         min_tls: MinimumVersion = "1.3",
         alpn: tuple[bytes, ...] = (),
         own: Own | None = None,
+        renewal: Renewal | None = None,
     ) -> Dialer:
-        """A dialer that presents `identity`."""
-        return cls(identity, name, peers, client_context(identity, min_tls=min_tls, alpn=alpn), min_tls, alpn, own)
+        """A dialer that presents `identity`; `renewal` says what is done where a rotation is why it does not get through."""
+        context = client_context(identity, min_tls=min_tls, alpn=alpn)
+        return cls(identity, name, peers, context, min_tls, alpn, own, renewal)
 
     def renewed(self) -> Dialer:
         """One that presents the identity that is on disk now; this one, where it is the same.
 
         Raises BadInput, once, when what is on disk cannot be used: this one is still good then.
         """
-        own = self.own
-        if own is not None:
-            own.look()
-            if own.identity.certificate != self.identity.certificate:
-                context = client_context(own.identity, min_tls=self.min_tls, alpn=self.alpn)
-                return replace(self, identity=own.identity, context=context)
+        if self.own is not None:
+            self.own.look()
+            identity = self.own.identity
+            if identity.certificate != self.identity.certificate:
+                context = client_context(identity, min_tls=self.min_tls, alpn=self.alpn)
+                renewal = self.renewal and self.renewal.of(identity)
+                return replace(self, identity=identity, context=context, renewal=renewal)
         return self
 
     def _judge(self, target: Target) -> Judge:
@@ -77,37 +88,63 @@ class Dialer:
 
         In TLS 1.3 the server may still refuse us: that comes with the first read, as the error of `connection_lost`.
         """
-        loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(timeout):
-                sock = await reach(loop, target.address)
-                try:
-                    session = ClientSession(self.context, sock, self._judge(target), server_name=target.address.server_name)
-                    while (wait := session.handshake()) is not Wait.NOTHING:
-                        await ready(loop, sock, wait)
-                    admitted = session.confirm()
-                except BaseException:
-                    sock.close()
+            try:
+                sock, session, admitted = await self._connected(target, timeout)
+            except (NotAdmitted, TrustRefused) as error:
+                if self.renewal is None or not await self.renewal.mends(error, target):
                     raise
+                sock, session, admitted = await self._connected(target, timeout)
         except Exception as error:
             raise self.explained(error, target) from error
-        transport = TlsTransport(loop, sock, session, admitted, protocol)
+        transport = TlsTransport(asyncio.get_running_loop(), sock, session, admitted, protocol)
         transport.start()
         return transport
+
+    async def _connected(self, target: Target, timeout: float) -> tuple[socket.socket, ClientSession, Admitted]:
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(timeout):
+            sock = await reach(loop, target.address)
+            try:
+                session = ClientSession(self.context, sock, self._judge(target), server_name=target.address.server_name)
+                while (wait := session.handshake()) is not Wait.NOTHING:
+                    await ready(loop, sock, wait)
+                admitted = session.confirm()
+                if self.renewal is not None and self.renewal.expects_doubt:
+                    with contextlib.suppress(OSError):  # silence says nothing
+                        async with asyncio.timeout(DOUBT):
+                            while not session.has_spoken():
+                                await ready(loop, sock, Wait.READABLE)
+            except BaseException:
+                sock.close()
+                raise
+        return sock, session, admitted
 
     def connect_blocking(self, target: Target, *, timeout: float | None = TIMEOUT) -> BlockingTls:
         """The same for blocking code."""
         try:
-            sock = reach_blocking(target.address, timeout)
             try:
-                session = ClientSession(self.context, sock, self._judge(target), server_name=target.address.server_name)
-                connection = BlockingTls(sock, session, timeout)
-                connection.handshake()
-            except BaseException:
-                sock.close()
-                raise
+                return self._connected_blocking(target, timeout)
+            except (NotAdmitted, TrustRefused) as error:
+                if self.renewal is None or not _apart(self.renewal.mends(error, target)):
+                    raise
+                return self._connected_blocking(target, timeout)
         except Exception as error:
             raise self.explained(error, target) from error
+
+    def _connected_blocking(self, target: Target, timeout: float | None) -> BlockingTls:
+        sock = reach_blocking(target.address, timeout)
+        try:
+            session = ClientSession(self.context, sock, self._judge(target), server_name=target.address.server_name)
+            connection = BlockingTls(sock, session, timeout)
+            connection.handshake()
+            if self.renewal is not None and self.renewal.expects_doubt:
+                with contextlib.suppress(OSError):
+                    while not session.has_spoken() and connection.ready(Wait.READABLE, DOUBT):
+                        pass
+        except BaseException:
+            sock.close()
+            raise
         return connection
 
     def broken(self, error: BaseException, target: Target, *, heard: bool = True) -> BaseException:
@@ -151,6 +188,12 @@ class Dialer:
                 "no-such-host", f"it is not noted where {where.host} is, and no host has that name", NOTE_ADDRESS
             )
         return unreachable(error, where) if isinstance(error, OSError | UnicodeError) else error
+
+
+def _apart(work: Coroutine[None, None, bool]) -> bool:
+    """Run it in a loop of its own, whatever this thread has."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 def anonymous_certificate(address: Address, timeout: float = TIMEOUT) -> bytes:

@@ -31,10 +31,14 @@ class BlockingTls:
         return self.session.confirm()
 
     def _wait(self, wait: Wait) -> None:
+        if not self.ready(wait, self._timeout):
+            raise TimeoutError("the other side did not answer in time")
+
+    def ready(self, wait: Wait, timeout: float | None) -> bool:
+        """Whether the socket can be read from or written to within `timeout` seconds (None: wait for ever)."""
         poller = select.poll()
         poller.register(self._sock, select.POLLIN if wait is Wait.READABLE else select.POLLOUT)
-        if not poller.poll(None if self._timeout is None else max(1, int(self._timeout * 1000))):
-            raise TimeoutError("the other side did not answer in time")
+        return bool(poller.poll(None if timeout is None else max(1, int(timeout * 1000))))
 
     def recv(self, size: int, flags: int = 0) -> bytes:
         """Some bytes; none when the other side has said goodbye."""

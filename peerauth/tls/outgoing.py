@@ -67,6 +67,27 @@ class ClientSession(Session):
             if not self._receive():
                 return Wait.READABLE
 
+    def has_spoken(self) -> bool:
+        """Whether the server has said anything since the handshake, if only a ticket, which means that it admits us.
+
+        Takes nothing of what it said from `read`. Raises what the server refuses us with, or OSError.
+        """
+        spoken = False
+        try:
+            while self._receive():
+                spoken = True
+        except OSError:
+            if not spoken:  # an alert may stand before the end
+                raise
+        try:
+            self._connection.recv(1, socket.MSG_PEEK)
+        except (SSL.WantReadError, SSL.WantWriteError, SSL.ZeroReturnError):
+            return spoken
+        except SSL.Error as error:
+            self._fate = from_openssl(error)
+            raise self._fate from error
+        return True
+
     def write(self, data: Bytes) -> int | Wait:
         """As Session.write; what it took may wait here until `flush`."""
         if not self.flush():

@@ -64,6 +64,8 @@ class TlsTransport(asyncio.Transport):
         """Introduce the transport to its protocol and begin to read."""
         self._protocol.connection_made(self)
         self._update_reader()
+        if self._session.holds_input:
+            self._loop.call_soon(self._on_readable)
 
     @property
     def peer(self) -> Peer:

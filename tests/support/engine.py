@@ -28,7 +28,7 @@ from peerauth.server.audit import Event
 from peerauth.server.guest import Handler, by_protocol
 from peerauth.server.porch import Porter
 from peerauth.server.server import Server
-from peerauth.store.config import Limits, Service
+from peerauth.store.config import Config, Limits, Service
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.tls.context import MinimumVersion
 from peerauth.trust.decision import Admitted
@@ -187,6 +187,7 @@ async def running(
     handler: Handler = Greeter,
     target: Address | None = None,
     hello: bool = False,
+    config: Config | None = None,
 ) -> AsyncIterator[Running]:
     """A server on a port of 127.0.0.1, stopped with the block: it greets, relays to `target`, or says hello over HTTP."""
     directory = PeerDirectory(yard.path)
@@ -197,7 +198,7 @@ async def running(
     def sink(event: Event) -> None:
         noted[-1](event)
 
-    server = Server(own or identity("node"), directory, sink, limits=limits, min_tls=min_tls)
+    server = Server(own or identity("node"), directory, sink, limits=limits, min_tls=min_tls, config=config)
     where = parse_address("127.0.0.1:0")
     try:
         if target is not None or hello:
