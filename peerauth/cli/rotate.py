@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Literal
+from datetime import timedelta
+from typing import Annotated, Literal
 
 import typer
 
@@ -12,12 +12,6 @@ from peerauth.cli.node import load_peers
 from peerauth.cli.secret import PassphraseFileOption, load_own
 from peerauth.cli.ui import Ui
 from peerauth.errors import BadInput, UsageError
-
-if TYPE_CHECKING:
-    from peerauth.store.own import Own
-    from peerauth.trust.identity import Identity
-
-_WEEK = timedelta(days=7)
 
 
 @command
@@ -54,10 +48,6 @@ def rotate(
     The next certificate is endorsed by the present key. Every peer that can be reached is told; when all have accepted,
     or at the deadline, it is presented. Typed again, it goes on.
     """
-    from peerauth.store.config import load_config
-    from peerauth.store.succession import put_off, read_succession, recover
-    from peerauth.trust.continuity import Kind
-
     asked = [kind, days, san, deadline]
     if sum((status, abort, compromised)) > 1 or ((status or abort) and (wait or any(x is not None for x in asked))):
         raise UsageError("usage", "--status, --abort and --compromised go alone", "peerauth rotate --help")
@@ -67,34 +57,30 @@ def rotate(
         until = None if deadline is None else _span(deadline)
     with option("--overlap"):
         after = _span(overlap)
+    with option("--san"):
+        _check_names(san or [])
     if status:
-        from peerauth.cli.rotation_status import show_status
-
-        config = load_config(ui.home)
-        show_status(ui, config, load_peers(ui, config.peers).current, read_succession(config))
+        _show(ui)
         return
     own = load_own(ui, passphrase_file)
     directory = load_peers(ui, own.config.peers)
 
-    from peerauth.cli.rotating import go_on, start, take_back
+    from peerauth.cli.rotating import Wanted, carry_out, take_back
 
     if abort:
         take_back(ui, own, directory)
-        return
-
-    before = recover(own.config)
-    own.look()  # what was killed in the middle of a switch is finished now
-    said = Kind.COMPROMISED if compromised else Kind.NEXT
-    errand = before.under_way
-    if errand is None or (compromised and errand.statement.kind is Kind.NEXT):
-        new = _made(ui, own, kind, days, tuple(san or ()))
-        start(ui, own, said, new, _WEEK if until is None else until, after)
     else:
-        if kind or days or san:
-            ui.warn("a rotation is under way and goes on; what its next identity is like was said when it began")
-        if until is not None:
-            put_off(own.config, datetime.now(UTC).replace(microsecond=0) + until)
-    go_on(ui, own, directory, wait=wait)
+        wanted = Wanted(kind, days, tuple(san or ()), until, after, compromised)
+        carry_out(ui, own, directory, wanted, wait=wait)
+
+
+def _show(ui: Ui) -> None:
+    from peerauth.cli.rotation_status import show_status
+    from peerauth.store.config import load_config
+    from peerauth.store.succession import read_succession
+
+    config = load_config(ui.home)
+    show_status(ui, config, load_peers(ui, config.peers).current, read_succession(config))
 
 
 def _span(text: str) -> timedelta:
@@ -106,12 +92,9 @@ def _span(text: str) -> timedelta:
     return span
 
 
-def _made(ui: Ui, own: Own, kind: str | None, days: int | None, names: tuple[str, ...]) -> Identity:
-    from peerauth.cli.keygen import made_aside
-    from peerauth.trust.identity import KeyType, general_name, successor
+def _check_names(names: list[str]) -> None:
+    if names:
+        from peerauth.trust.identity import general_name
 
-    with option("--san"):
         for text in names:
             general_name(text)
-    now, wanted = datetime.now(UTC), KeyType(kind) if kind else None
-    return made_aside(ui, lambda: successor(own.identity, own.config.name, now, kind=wanted, days=days, names=names))

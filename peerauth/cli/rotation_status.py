@@ -53,7 +53,8 @@ def show_status(ui: Ui, config: Config, peers: PeerSet, succession: Succession) 
         ui.say(f"this node presents {own.fingerprint}; no other certificate is under way")
         missing = sorted({peer.name for one, peer in rows if not one.answered_by(peer)})
         if missing:
-            ui.say(f"still to hear of it: {', '.join(missing)}; `peerauth serve` goes on telling them, and so does `rotate`")
+            ui.say(f"still to hear of it: {', '.join(missing)}; a running `peerauth serve` goes on telling them,")
+            ui.say("and they hear of it when they connect to this node, or this node to them")
 
 
 def _rows(succession: Succession, peers: PeerSet) -> Iterator[tuple[Errand, Peer]]:
