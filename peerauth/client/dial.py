@@ -89,17 +89,20 @@ class Dialer:
         In TLS 1.3 the server may still refuse us: that comes with the first read, as the error of `connection_lost`.
         """
         try:
-            try:
-                sock, session, admitted = await self._connected(target, timeout)
-            except (NotAdmitted, TrustRefused) as error:
-                if self.renewal is None or not await self.renewal.mends(error, target):
-                    raise
-                sock, session, admitted = await self._connected(target, timeout)
+            sock, session, admitted = await self._mended(target, timeout)
         except Exception as error:
             raise self.explained(error, target) from error
         transport = TlsTransport(asyncio.get_running_loop(), sock, session, admitted, protocol)
         transport.start()
         return transport
+
+    async def _mended(self, target: Target, timeout: float) -> tuple[socket.socket, ClientSession, Admitted]:
+        while True:  # `mends` does each thing once
+            try:
+                return await self._connected(target, timeout)
+            except (NotAdmitted, TrustRefused) as error:
+                if self.renewal is None or not await self.renewal.mends(error, target):
+                    raise
 
     async def _connected(self, target: Target, timeout: float) -> tuple[socket.socket, ClientSession, Admitted]:
         loop = asyncio.get_running_loop()
@@ -123,12 +126,12 @@ class Dialer:
     def connect_blocking(self, target: Target, *, timeout: float | None = TIMEOUT) -> BlockingTls:
         """The same for blocking code."""
         try:
-            try:
-                return self._connected_blocking(target, timeout)
-            except (NotAdmitted, TrustRefused) as error:
-                if self.renewal is None or not _apart(self.renewal.mends(error, target)):
-                    raise
-                return self._connected_blocking(target, timeout)
+            while True:
+                try:
+                    return self._connected_blocking(target, timeout)
+                except (NotAdmitted, TrustRefused) as error:
+                    if self.renewal is None or not _apart(self.renewal.mends(error, target)):
+                        raise
         except Exception as error:
             raise self.explained(error, target) from error
 

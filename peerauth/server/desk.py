@@ -78,6 +78,7 @@ class Visit:
     certificate: bytes
     remote: Address | None
     shown: str
+    hears_the_end: bool = False  # what it asks for may end its own admission; it is answered all the same
 
     def decide(self) -> Decision:
         """Who this is, by the list as it is now."""
@@ -129,6 +130,8 @@ class Desk:
     def review(self) -> None:
         """The list admits less than before: end what was begun with a peer who is none any more."""
         for task, (visit, before) in list(self._visits.items()):
+            if visit.hears_the_end:
+                continue
             if isinstance(before, Admitted) and not isinstance(visit.decide(), Admitted):
                 visit.line.abort()
                 task.cancel()

@@ -25,6 +25,7 @@ _read_own = functools.lru_cache(maxsize=MOST)(read_statement)  # they are the sa
 
 async def rotate(visit: Visit, request: Rotate) -> Rotated:
     """Do what statements about a peer's certificate say, where they are good and the peer's settings allow it."""
+    visit.hears_the_end = True
     office, bearer = visit.office, Bearer(visit.certificate, remote=visit.remote)
     try:
         verdict = await asyncio.to_thread(follow, office.peers, request.statements, bearer, office.config, visit.shown)
@@ -63,8 +64,7 @@ def _failed(visit: Visit, what: str, error: PeerAuthError) -> PeerAuthError:
 def _report(visit: Visit, verdict: Verdict) -> None:
     audit, shown = visit.office.audit, visit.shown
     for step in verdict.steps:
-        event, text, code = _in_words(step)
-        audit.report(Event(event, text, None, SERVICE, shown, step.peer, str(step.new.fingerprint), code))
+        audit.report(_event(step, shown))
     if verdict.question is not None:
         name, pin = verdict.question.peer, verdict.question.certificate.fingerprint
         text = f"{name} says that its next certificate is {pin}; nobody is admitted with it until a person says so"
@@ -84,16 +84,16 @@ def _report(visit: Visit, verdict: Verdict) -> None:
 _CONFLICT = "ask its owner, another way than this, which certificate is its next: peerauth id --fingerprint"
 
 
-def _in_words(step: Step) -> tuple[str, str, str | None]:
-    """(event, sentence, code) for something that was done."""
+def _event(step: Step, shown: str) -> Event:
+    """Something that was done, in words."""
+    name, pin = step.peer, str(step.new.fingerprint)
     match step.kind:
         case Kind.NEXT:
-            text = f"{step.peer} has a new certificate; the old one is refused from {step.retire:%Y-%m-%d %H:%M} UTC on"
-            return "rotated", text, None
+            text = f"{name} has a new certificate; the old one is refused from {step.retire:%Y-%m-%d %H:%M} UTC on"
+            return Event("rotated", text, None, SERVICE, shown, name, pin)
         case Kind.WITHDRAWN:
-            return "rotated", f"{step.peer} keeps its certificate: the next one was withdrawn", "withdrawn"
+            text = f"{name} keeps its certificate: the next one was withdrawn"
+            return Event("rotated", text, None, SERVICE, shown, name, pin, "withdrawn")
         case Kind.COMPROMISED:
-            text = (
-                f"{step.peer} says that its key is in other hands: what was pinned on the word of that key is pinned no more"
-            )
-            return "problem", text, "compromised"
+            text = f"{name} says that its key is in other hands: what was pinned on the word of that key is pinned no more"
+            return Event("problem", text, None, SERVICE, shown, name, str(step.old.fingerprint), "compromised")

@@ -206,10 +206,10 @@ class _Walk:
             if not known:
                 raise _No("the old certificate is not pinned here any more")
             return
-        if self._is_old(one):
-            raise _No("a newer statement was followed already")
         if any(old == one.old.fingerprint and new != one.new.fingerprint for new, old in self._follows.items()):
             raise _No("another certificate was put forward as its successor already", conflict=True)
+        if self._is_old(one):
+            raise _No("a newer statement was followed already")
         self._check_admitted(one.old)
         self._check_new(one.new, last=one is self._said[-1])
         if self._accept == "never" and not known:
