@@ -77,7 +77,10 @@ def _carrying(own: Own, directory: PeerDirectory) -> Callable[[Callable[[Event],
 
     def carrying(report: Callable[[Event], None]) -> Coroutine[Any, Any, None]:
         def say(news: News) -> None:
-            report(Event("problem" if news.problem else "rotation", news.text, peer=news.peer, code=news.code))
+            if news.problem:
+                report(Event("problem", news.text, code=news.code))
+            else:
+                report(Event("rotation", news.text, peer=news.peer, code=news.code))
 
         return carry_on(own, directory, say, own.config.rotation)
 

@@ -3,7 +3,7 @@
 They last as long as the server: processes that were forked after they were made have the same ticket keys, so a ticket of
 one is good for all. What ends tickets is an epoch, a number that grows when the peer set admits less than before, in
 whichever process that is noticed (docs/decisions/0016). So they have no identity: each connection is given the present one,
-which may be another every day (docs/decisions/0020).
+which may be another every day (docs/decisions/0021).
 """
 
 from __future__ import annotations

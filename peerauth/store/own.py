@@ -22,7 +22,7 @@ class Own:
     """The identity that a program presents; `look` finds out whether another one is in its place. Safe in any thread.
 
     The passphrase stays in memory: without it the next identity could not be read, and this program holds the open key
-    anyway (docs/decisions/0020).
+    anyway (docs/decisions/0021).
     """
 
     def __init__(self, config: Config, identity: Identity, passphrase: bytes | None = None) -> None:
