@@ -7,6 +7,7 @@ is away. Everything it knows is on disk, so whoever takes its place goes on wher
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -47,13 +48,13 @@ async def carry_on(own: Own, directory: PeerDirectory, say: Say, automatic: Auto
     """Carry on what is under way as long as this runs, whenever no other process of the node does."""
     place = own.config.path.parent / DIRECTORY
     while True:
-        try:
-            files.make_directory(place, 0o700)
-            with files.locked_unless_taken(place / "rotation.lock") as ours:
-                if ours:
-                    await Carrier(own, directory, say, automatic).run()
-        except (PeerAuthError, OSError):  # a home that cannot be written to: there is nothing to carry on in it
-            pass
+        if automatic is not None or rotation_path(own.config).exists():
+            # A home that cannot be written to has nothing in it that could be carried on.
+            with contextlib.suppress(PeerAuthError, OSError):
+                files.make_directory(place, 0o700)
+                with files.locked_unless_taken(place / "rotation.lock") as ours:
+                    if ours:
+                        await Carrier(own, directory, say, automatic).run()
         await asyncio.sleep(LOOK)
 
 

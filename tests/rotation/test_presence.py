@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import ssl
@@ -12,7 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from peerauth.address import Address
 from peerauth.client.dial import Dialer
+from peerauth.client.target import resolve
+from peerauth.client.tunnel import tunnel
+from peerauth.net.sockets import bound_address, open_listeners
+from peerauth.node import Node
+from peerauth.server.audit import Event
 from peerauth.store.config import load_config
 from peerauth.store.home import create
 from peerauth.store.own import Own
@@ -20,7 +27,7 @@ from peerauth.trust.fingerprint import Fingerprint
 from peerauth.trust.identity import Identity, KeyType, new_key, self_signed
 from tests.cli.running import peerauth
 from tests.support.dropin import DEADLINE_S
-from tests.support.engine import Caller, carry, identity, on_loops
+from tests.support.engine import Caller, carry, hear_line, identity, on_loops
 from tests.support.members import Member, serving_at
 from tests.support.workers import Home, Serving, ping, serving
 
@@ -234,3 +241,63 @@ def test_what_is_on_disk_at_the_start_counts_also_when_it_was_read_before(tmp_pa
     assert own.identity.certificate == new.certificate
     assert not own.look()
     assert "passphrase" not in repr(Own(load_config(member.home), new, b"passphrase"))
+
+
+@on_loops("asyncio")
+async def test_a_tunnel_that_stays_presents_the_new_identity_with_its_next_connection(tmp_path: Path) -> None:
+    server, client = Member.make(tmp_path, "server"), Member.make(tmp_path, "node")
+    new = fresh()
+    server.directory.add("node", [client.certificate, new.certificate])
+    async with serving_at(server) as running:
+        client.knows(server, f"{server.host}:{running.port}")
+        own, sockets = client.own(), open_listeners(Address("127.0.0.1", 0))
+        dialer = Dialer.of(own.identity, "node", lambda: client.directory.current, own=own)
+        target = resolve("server", client.directory.refresh())
+        failures: list[BaseException] = []
+        work = asyncio.create_task(tunnel(dialer, target, sockets, failures.append))
+        where = bound_address(sockets[0])
+
+        async def greeted() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+            streams = await asyncio.open_connection(where.host, where.port)
+            assert await streams[0].readline() == b"hello node\n"
+            return streams
+
+        reader, writer = await greeted()
+        await running.hears("admitted", fingerprint=str(own.identity.certificate.fingerprint))
+        replace(client.home, new)
+        _, later = await greeted()
+        await running.hears("admitted", fingerprint=str(new.certificate.fingerprint))
+        writer.write(b"still here\n")
+        assert await reader.readline() == b"still here\n"
+        assert failures == []
+        for one in (writer, later):
+            one.close()
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+
+
+@on_loops("asyncio")
+async def test_a_server_of_the_library_follows_too(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    alice = home.pin("alice")
+
+    async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"hello\n")
+        await writer.drain()
+        writer.close()
+
+    events: list[Event] = []
+    async with await Node.load(home.home).start_server(greet, "127.0.0.1", on_event=events.append) as server:
+
+        def shown() -> Fingerprint:
+            with Caller(alice).open(server.port) as tls:
+                hear_line(tls)
+                return pin_of(tls)
+
+        assert await asyncio.to_thread(shown) == identity("node").certificate.fingerprint
+        new = fresh()
+        replace(home.home, new)
+        async with asyncio.timeout(DEADLINE_S):
+            while not any(event.event == "identity-changed" for event in events):
+                await asyncio.sleep(0.02)
+        assert await asyncio.to_thread(shown) == new.certificate.fingerprint
