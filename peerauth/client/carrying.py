@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from peerauth.client.telling import AT_ONCE, tell_all
+from peerauth.client.telling import PORTION, tell_all
 from peerauth.errors import PeerAuthError
 from peerauth.store import files
 from peerauth.store.config import AutoRotation
@@ -106,7 +106,7 @@ class Carrier:
             self.succession = await asyncio.to_thread(note, self._own.config, {}, peers)  # who was waited for has left
         whom = [peer for peer in self.succession.missing(peers) if self._is_time(peer)]
         if whom:
-            self.succession = await tell_all(self._own, peers, self.succession, whom[:AT_ONCE], self._heard)
+            self.succession = await tell_all(self._own, peers, self.succession, whom[:PORTION], self._heard)
             if self.succession.due(peers, datetime.now(UTC)):
                 await self._switch()
 

@@ -26,6 +26,7 @@ from peerauth.trust.peers import Peer, PeerSet
 
 SECONDS = 10.0  # for telling one peer one thing
 AT_ONCE = 32
+PORTION = 256  # peers between two notes on the disk
 
 Heard = Callable[[Peer, list[Errand], Reply], None]
 
@@ -58,12 +59,18 @@ async def tell(own: Identity, peer: Peer, peers: PeerSet, errands: list[Errand])
 async def tell_all(own: Own, peers: PeerSet, succession: Succession, whom: Iterable[Peer], heard: Heard) -> Succession:
     """Tell these peers what is outstanding for each, some at a time; how it stands then. `heard` is told of each reply."""
     waiting, config, identity = list(whom), own.config, own.identity
-    for at in range(0, len(waiting), AT_ONCE):
-        some = [(peer, succession.outstanding(peer)) for peer in waiting[at : at + AT_ONCE]]
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def one(peer: Peer, errands: list[Errand]) -> Reply:
+        async with room:
+            return await tell(identity, peer, peers, errands)
+
+    for at in range(0, len(waiting), PORTION):
+        some = [(peer, succession.outstanding(peer)) for peer in waiting[at : at + PORTION]]
         # From here on they may have heard it, whatever is noted about an earlier try.
         await asyncio.to_thread(note, config, _by_statement((peer, errands, None) for peer, errands in some), peers)
-        told = [tell(identity, peer, peers, errands) for peer, errands in some]
-        replies = [(*one, reply) for one, reply in zip(some, await asyncio.gather(*told), strict=True)]
+        answers = await asyncio.gather(*(one(peer, errands) for peer, errands in some))
+        replies = [(*told, reply) for told, reply in zip(some, answers, strict=True)]
         for peer, errands, reply in replies:
             heard(peer, errands, reply)
         succession = await asyncio.to_thread(note, config, _by_statement(replies), peers)

@@ -298,6 +298,6 @@ async def test_a_server_of_the_library_follows_too(tmp_path: Path) -> None:
         new = fresh()
         replace(home.home, new)
         async with asyncio.timeout(DEADLINE_S):
-            while not any(event.event == "identity-changed" for event in events):
+            while not any(event.event == "identity-changed" for event in events):  # noqa: ASYNC110 - once it is said
                 await asyncio.sleep(0.02)
         assert await asyncio.to_thread(shown) == new.certificate.fingerprint
