@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from peerauth.address import Address
-from peerauth.errors import TrustRefused
+from peerauth.errors import BadInput, TrustRefused
 from peerauth.store.config import Config, load_config, policy_for
 from peerauth.store.files import read_bounded
 from peerauth.store.home import read_identity
@@ -28,6 +28,7 @@ from peerauth.trust.peers import Peer, PeerSettings
 from peerauth.trust.reading import MAXIMUM_BYTES, leaves, read_certificates
 
 if TYPE_CHECKING:
+    from peerauth.client.renewal import Renewal
     from peerauth.server.audit import Event
     from peerauth.server.server import Server
     from peerauth.tls.session import Session
@@ -41,9 +42,10 @@ class Node:
 
     def __init__(self, config: Config, identity: Identity, passphrase: bytes | None = None) -> None:
         self.config = config
-        self.identity = identity
         self.peers = Peers(PeerDirectory(config.peers))
+        self._own = Own(config, identity, passphrase)
         self._passphrase = passphrase
+        self._known_renewal: Renewal | None = None
 
     @classmethod
     def load(cls, home: str | os.PathLike[str] = ".", passphrase: bytes | None = None) -> Node:
@@ -59,6 +61,11 @@ class Node:
     def name(self) -> str:
         """The node's name."""
         return self.config.name
+
+    @property
+    def identity(self) -> Identity:
+        """The key and certificate that are presented; servers and new connections of the fast engine follow the files."""
+        return self._own.identity
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -124,7 +131,7 @@ class Node:
             limits=self.config.limits,
             min_tls=self.config.min_tls,
             config=self.config,
-            own=Own(self.config, self.identity, self._passphrase),
+            own=self._own,
         )
         try:
             address = Address(host, port, path)
@@ -143,18 +150,28 @@ class Node:
         admits us is known when something was read: until then reading may raise TrustRefused.
         """
         from peerauth.client.dial import Dialer
-        from peerauth.client.renewal import Renewal
         from peerauth.client.target import resolve
 
         directory = self.peers.directory
         await asyncio.to_thread(directory.refresh)
-        renewal = Renewal(self.config, directory, self.identity, lambda *_: None)
-        dialer = Dialer.of(self.identity, self.name, lambda: directory.current, min_tls=self.config.min_tls, renewal=renewal)
+        with contextlib.suppress(BadInput):  # what is on disk cannot be used: the one from before can
+            await asyncio.to_thread(self._own.look)
+        dialer = Dialer.of(
+            self.identity, self.name, lambda: directory.current, min_tls=self.config.min_tls, renewal=self._renewal
+        )
         target = resolve(address, directory.current, peer) if address else resolve(peer, directory.current)
         reader = asyncio.StreamReader()
         protocol = _Streams(reader, explain=lambda error, heard: dialer.broken(error, target, heard=heard))
         transport = await dialer.connect(target, protocol)
         return reader, asyncio.StreamWriter(transport, protocol, reader, asyncio.get_running_loop())
+
+    @property
+    def _renewal(self) -> Renewal:
+        from peerauth.client.renewal import Renewal
+
+        if self._known_renewal is None or self._known_renewal.identity is not self.identity:
+            self._known_renewal = Renewal(self.config, self.peers.directory, self.identity, lambda *_: None)
+        return self._known_renewal
 
 
 class Peers:

@@ -19,9 +19,9 @@ from peerauth.errors import BadInput, PeerAuthError, TrustRefused
 from peerauth.store.config import Config
 from peerauth.store.following import follow
 from peerauth.store.peerdir import PeerDirectory
-from peerauth.store.rotations import read_statements
+from peerauth.store.rotations import own_statements
 from peerauth.tls.session import NotAdmitted
-from peerauth.trust.continuity import Kind, Statement, read_statement
+from peerauth.trust.continuity import Kind, Statement
 from peerauth.trust.decision import Admitted, Code, Decision, decide
 from peerauth.trust.fingerprint import Fingerprint
 from peerauth.trust.identity import Identity, KeyType, new_key, self_signed
@@ -41,7 +41,7 @@ class Renewal:
     """The two ways for one node. `tell` hears (sentence, hint) about what came of it."""
 
     def __init__(self, config: Config, directory: PeerDirectory, identity: Identity, tell: Tell) -> None:
-        self._config, self._directory, self._identity, self._tell = config, directory, identity, tell
+        self._config, self._directory, self.identity, self._tell = config, directory, identity, tell
         self._tried: dict[tuple[str, bool], float] = {}
         self._said = _said_about(config, identity)
 
@@ -52,7 +52,7 @@ class Renewal:
     @property
     def expects_doubt(self) -> bool:
         """Whether our certificate is so new that a server may not know it yet."""
-        issued = [one.issued for one in self._said if one.new == self._identity.certificate]
+        issued = [one.issued for one in self._said if one.new == self.identity.certificate]
         return bool(issued) and datetime.now(UTC) - issued[-1] < LONGEST_OVERLAP
 
     async def mends(self, error: Exception, target: Target) -> bool:
@@ -88,7 +88,12 @@ class Renewal:
     async def _take_in(self, target: Target, heard: tuple[bytes, ...], presented: bytes) -> bool:
         name = target.peer.name
         bearer = Bearer(presented, meant=name)
-        verdict = await asyncio.to_thread(follow, self._directory, heard, bearer, self._config, str(target.address))
+        try:
+            verdict = await asyncio.to_thread(follow, self._directory, heard, bearer, self._config, str(target.address))
+        except PeerAuthError as error:
+            if error.code != "bad-statement":  # which says nothing about this node
+                self._tell(f"{name} has a new certificate, which could not be noted: {error.message}", error.hint)
+            return False
         self._say(verdict, name, presented)
         decision = decide(presented, self._directory.current.only(name), now=datetime.now(UTC))
         return isinstance(decision, Admitted)
@@ -113,7 +118,7 @@ class Renewal:
         def judge(der: bytes | None) -> Decision:
             return decide(der, peers, now=datetime.now(UTC))
 
-        async with conversation(self._identity, target.address, judge) as line:
+        async with conversation(self.identity, target.address, judge) as line:
             await line.send(Rotate(_newest(self._said)))
             outcome = (await line.receive(Rotated)).outcome
         if outcome == Outcome.ASKED:
@@ -128,7 +133,7 @@ class Renewal:
 def _said_about(config: Config, identity: Identity) -> tuple[Statement, ...]:
     """What this node has said, if it led to the certificate that it presents."""
     try:
-        said = tuple(read_statement(data) for data in read_statements(config))
+        said = own_statements(config)
     except BadInput:
         return ()
     ours = identity.certificate

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 
 from peerauth.control.rotation import History, Rotate, Rotated, Statements
 from peerauth.control.wire import LONGEST
@@ -13,14 +12,12 @@ from peerauth.server.desk import SERVICE, Visit
 from peerauth.server.under_way import note_asker
 from peerauth.store.config import Config
 from peerauth.store.following import follow
-from peerauth.store.rotations import MOST, read_statements
-from peerauth.trust.continuity import Kind, read_statement
+from peerauth.store.rotations import MOST, own_statements
+from peerauth.trust.continuity import Kind
 from peerauth.trust.fingerprint import Fingerprint
 from peerauth.trust.succession import Bearer, Outcome, Step, Verdict, leading_from
 
 _ROOM = (LONGEST - 256) * 3 // 4 - MOST * 4  # bytes of statements in one message
-
-_read_own = functools.lru_cache(maxsize=MOST)(read_statement)  # they are the same for everybody who asks
 
 
 async def rotate(visit: Visit, request: Rotate) -> Rotated:
@@ -50,7 +47,7 @@ async def history(visit: Visit, request: History) -> Statements:
 
 def _history(visit: Visit, config: Config, known: Fingerprint) -> tuple[bytes, ...]:
     note_asker(visit, known)
-    found = tuple(one.data for one in leading_from([_read_own(data) for data in read_statements(config)], known))
+    found = tuple(one.data for one in leading_from(own_statements(config), known))
     return found if sum(len(data) for data in found) <= _ROOM else ()
 
 

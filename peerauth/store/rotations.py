@@ -5,12 +5,13 @@ Nothing in it is secret: it is what every peer is told. A peer that was away ask
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 from peerauth.errors import BadInput
 from peerauth.store import files
 from peerauth.store.config import Config
-from peerauth.trust.continuity import LARGEST, read_statement
+from peerauth.trust.continuity import LARGEST, Statement, read_statement
 
 MOST = 64  # statements that are kept, the newest
 
@@ -32,6 +33,16 @@ def read_statements(config: Config) -> tuple[bytes, ...]:
             return ()
         raise
     return tuple(line for line in data.splitlines() if line)
+
+
+def own_statements(config: Config) -> tuple[Statement, ...]:
+    """The same, read. Raises BadInput also for what is no good statement."""
+    return tuple(_read(data) for data in read_statements(config))
+
+
+_read = functools.lru_cache(maxsize=MOST)(
+    read_statement
+)  # whoever serves or connects looks at the same ones again and again
 
 
 def append_statement(config: Config, data: bytes) -> None:

@@ -6,6 +6,7 @@ They wait in `state/successors.json`, one for each peer, which admits nobody.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from peerauth.store.state import State
 from peerauth.trust.fingerprint import Fingerprint
@@ -22,20 +23,26 @@ def ask_person(state: State, question: Question, address: str) -> bool:
         "retire": question.retire.isoformat(),
         "address": address,
     }
-    with state.changing(_FILE) as waiting:
-        other = waiting.get(question.peer)
-        if isinstance(other, dict) and other.get("fingerprint") not in (None, mine["fingerprint"]):
-            return False
-        waiting[question.peer] = mine
-    return True
+    known = _waits(state.read(_FILE), question.peer)
+    if known is None:
+        with state.changing(_FILE) as waiting:
+            known = _waits(waiting, question.peer)
+            if known is None:
+                waiting[question.peer] = mine
+    return known in (None, mine["fingerprint"])
 
 
 def forget_questions(state: State, peer: str, certificates: Iterable[Fingerprint]) -> None:
     """These certificates of a peer were withdrawn, or their key is in other hands: nobody is to be asked about them."""
     gone = {fingerprint.digest.hex() for fingerprint in certificates}
-    waits = state.read(_FILE).get(peer)
-    if not isinstance(waits, dict) or waits.get("fingerprint") not in gone:
-        return
-    with state.changing(_FILE) as waiting:
-        if waiting.get(peer) == waits:
-            del waiting[peer]
+    if _waits(state.read(_FILE), peer) in gone:
+        with state.changing(_FILE) as waiting:
+            if _waits(waiting, peer) in gone:
+                del waiting[peer]
+
+
+def _waits(waiting: dict[str, Any], peer: str) -> str | None:
+    """The fingerprint that waits for this peer."""
+    entry = waiting.get(peer)
+    found = entry.get("fingerprint") if isinstance(entry, dict) else None
+    return found if isinstance(found, str) else None

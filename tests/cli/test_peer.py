@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,30 @@ def test_show_pem_can_be_pinned_elsewhere(must: Run) -> None:
     facts = must("peer", "show", "alice", "--pem", "--json").json
     assert facts["pem"] == [pem(ALICE).decode()]
     assert facts["note"] == "the heating\tx"
+
+
+def test_what_is_retired_or_soon_will_be_is_shown(must: Run, peers: Path) -> None:
+    """Beside the certificate that comes after it."""
+    soon = (datetime.now(UTC) + timedelta(days=6, hours=1)).replace(microsecond=0)
+    write(peers / "alice.crt", pem(ALICE) + pem(BOB) + pem(OLD))
+    (peers / "bob.crt").unlink()
+    (peers / "old.crt").unlink()
+    dates = (
+        f'"{fingerprint(ALICE)}" = {soon.isoformat()}\n"{fingerprint(OLD)}" = 2020-01-01\n"{fingerprint(BOB)}" = 2999-01-01'
+    )
+    write(peers / "alice.toml", f'rotation = "ask"\nrotated = 2026-11-21T12:00:00Z\n[retire]\n{dates}\n'.encode())
+    left = {line.split("\t")[1]: line.split("\t")[3] for line in must("peer", "list").out.splitlines()}
+    assert left == {
+        fingerprint(ALICE): "6 days, then retired",
+        fingerprint(BOB): "364 days",
+        fingerprint(OLD): "retired",
+    }
+    shown = must("peer", "show", "alice").out
+    for text in (f"from {soon:%Y-%m-%d %H:%M} UTC on", "ask", "2026-11-21 12:00 UTC"):
+        assert text in shown
+    facts = must("peer", "show", "alice", "--json").json
+    assert datetime.fromisoformat(facts["retire"][fingerprint(ALICE)]) == soon
+    assert (facts["rotation"], len(facts["retire"])) == ("ask", 3)
 
 
 def test_show_of_a_broken_peer_names_the_file(run: Run, peers: Path) -> None:

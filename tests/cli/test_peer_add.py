@@ -188,7 +188,18 @@ def test_what_is_expected_of_several_is_a_usage_error(run: Run, home: Path, alic
 
 def test_notes_are_written_and_left_alone_by_what_does_not_mention_them(must: Run, home: Path, alice: Path) -> None:
     options = ("--note", 'the "heating" ž', "--tag", "ci", "--tag", "prod", "--address", "db.example:8443")
-    restrictions = ("--from", "10.1.2.3/8", "--from", "2001:db8::1", "--max-connections", "5", "--pin", "key")
+    restrictions = (
+        "--from",
+        "10.1.2.3/8",
+        "--from",
+        "2001:db8::1",
+        "--max-connections",
+        "5",
+        "--pin",
+        "key",
+        "--rotation",
+        "ask",
+    )
     must("peer", "add", alice, *options, *restrictions, "--until", "2099-01-31")
     must("peer", "add", alice)
     must("peer", "add", alice, "--max-connections", "6")
@@ -202,6 +213,7 @@ def test_notes_are_written_and_left_alone_by_what_does_not_mention_them(must: Ru
         "from": ["10.0.0.0/8", "2001:db8::1/128"],
         "max_connections": 6,
         "pin": "key",
+        "rotation": "ask",
     }
     assert until == datetime(2099, 2, 1, tzinfo=UTC), "a bare date is its end"
     assert ipaddress.ip_network(noted["from"][1]).prefixlen == 128
@@ -228,6 +240,7 @@ def test_until_may_be_a_length_of_time(must: Run, alice: Path) -> None:
         ("--tag", "", "x"),
         ("--max-connections", "0", "1"),
         ("--pin", "spki", "key"),
+        ("--rotation", "sometimes", "never"),
         ("--name", "../alice", "alice"),
         ("--name", "", "a"),
         ("--note", "x" * 1001, "x" * 1000),

@@ -301,3 +301,21 @@ async def test_a_server_of_the_library_follows_too(tmp_path: Path) -> None:
             while not any(event.event == "identity-changed" for event in events):  # noqa: ASYNC110 - once it is said
                 await asyncio.sleep(0.02)
         assert await asyncio.to_thread(shown) == new.certificate.fingerprint
+
+
+@on_loops("asyncio")
+async def test_a_client_of_the_library_follows_too(tmp_path: Path) -> None:
+    server, client = Member.make(tmp_path, "server"), Member.make(tmp_path, "node")
+    new = fresh()
+    server.directory.add("node", [client.certificate, new.certificate])
+    async with serving_at(server) as running:
+        client.knows(server, f"{server.host}:{running.port}")
+        node = Node.load(client.home)
+        for own in (node.identity, new):
+            if own is new:
+                replace(client.home, new)
+            reader, writer = await node.open_connection("server")
+            assert await reader.readline() == b"hello node\n"
+            await running.hears("admitted", fingerprint=str(own.certificate.fingerprint))
+            assert node.fingerprint == own.certificate.fingerprint
+            writer.close()
