@@ -11,15 +11,15 @@ import contextlib
 import os
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from peerauth.address import Address
-from peerauth.errors import TrustRefused
+from peerauth.errors import BadInput, TrustRefused
 from peerauth.store.config import Config, load_config, policy_for
 from peerauth.store.files import read_bounded
 from peerauth.store.home import read_identity
+from peerauth.store.own import Own
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.trust.certificate import Certificate
 from peerauth.trust.fingerprint import Fingerprint
@@ -42,9 +42,10 @@ class Node:
 
     def __init__(self, config: Config, identity: Identity, passphrase: bytes | None = None) -> None:
         self.config = config
-        self.identity = identity
         self.peers = Peers(PeerDirectory(config.peers))
+        self._own = Own(config, identity, passphrase)
         self._passphrase = passphrase
+        self._known_renewal: Renewal | None = None
 
     @classmethod
     def load(cls, home: str | os.PathLike[str] = ".", passphrase: bytes | None = None) -> Node:
@@ -60,6 +61,11 @@ class Node:
     def name(self) -> str:
         """The node's name."""
         return self.config.name
+
+    @property
+    def identity(self) -> Identity:
+        """The key and certificate that are presented; servers and new connections of the fast engine follow the files."""
+        return self._own.identity
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -125,6 +131,7 @@ class Node:
             limits=self.config.limits,
             min_tls=self.config.min_tls,
             config=self.config,
+            own=self._own,
         )
         try:
             address = Address(host, port, path)
@@ -147,6 +154,8 @@ class Node:
 
         directory = self.peers.directory
         await asyncio.to_thread(directory.refresh)
+        with contextlib.suppress(BadInput):  # what is on disk cannot be used: the one from before can
+            await asyncio.to_thread(self._own.look)
         dialer = Dialer.of(
             self.identity, self.name, lambda: directory.current, min_tls=self.config.min_tls, renewal=self._renewal
         )
@@ -156,11 +165,13 @@ class Node:
         transport = await dialer.connect(target, protocol)
         return reader, asyncio.StreamWriter(transport, protocol, reader, asyncio.get_running_loop())
 
-    @cached_property
+    @property
     def _renewal(self) -> Renewal:
         from peerauth.client.renewal import Renewal
 
-        return Renewal(self.config, self.peers.directory, self.identity, lambda *_: None)
+        if self._known_renewal is None or self._known_renewal.identity is not self.identity:
+            self._known_renewal = Renewal(self.config, self.peers.directory, self.identity, lambda *_: None)
+        return self._known_renewal
 
 
 class Peers:

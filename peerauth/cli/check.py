@@ -12,7 +12,7 @@ import typer
 from peerauth.cli.command import command, option, unexpected
 from peerauth.cli.connect import PeerOption
 from peerauth.cli.node import load_peers, run
-from peerauth.cli.secret import PassphraseFileOption, load_node
+from peerauth.cli.secret import PassphraseFileOption, load_own
 from peerauth.cli.ui import Cell, Ui
 from peerauth.errors import PeerAuthError, UsageError
 
@@ -76,7 +76,8 @@ def _look(
         raise UsageError(
             "usage", "--peer says who is at an address, and there is none", "peerauth check HOST:PORT --peer NAME"
         )
-    config, identity = load_node(ui, passphrase_file)
+    own = load_own(ui, passphrase_file)
+    config, identity = own.config, own.identity
     peers = load_peers(ui, config.peers).current
     with option("PEER", "bad-address"):
         targets = everybody(peers) if to is None else [locate(to, peers, meant)]

@@ -158,7 +158,7 @@ def _write_archive(
         raise UsageError("usage", "--p12 writes a file, because a private key is in it: name one")
     if not force and (file.exists() or file.is_symlink()):
         raise BadInput("exists", f"{shown(file)} is there already, and nothing was overwritten", "to replace it: --force")
-    own = unlocked(ui, config, passphrase_file)
+    own = unlocked(ui, config, passphrase_file).identity
     password = _ARCHIVE.make(password_file, "Password for the PKCS12 file")
     if not password.isascii():
         raise BadInput(

@@ -13,7 +13,7 @@ from peerauth.address import parse_address
 from peerauth.cli.command import command, option
 from peerauth.cli.node import load_peers, run
 from peerauth.cli.reading import STANDARD_INPUT
-from peerauth.cli.secret import PassphraseFileOption, load_node
+from peerauth.cli.secret import PassphraseFileOption, load_own
 from peerauth.cli.ui import Ui
 from peerauth.errors import PeerAuthError, UsageError, printable
 
@@ -70,7 +70,8 @@ def join(
             address = str(parse_address(address))
     seconds = _seconds(wait)
     invitation = read_token(_given(token))
-    config, identity = load_node(ui, passphrase_file)
+    own = load_own(ui, passphrase_file)
+    config, identity = own.config, own.identity
     if identity.certificate.fingerprint == invitation.pin:
         raise UsageError("usage", "this node made the invitation itself", "type it on the node that is to join")
     directory = load_peers(ui, config.peers)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
@@ -17,8 +18,8 @@ from peerauth.errors import BadInput, PeerAuthError
 
 if TYPE_CHECKING:
     from peerauth.store.home import Created
-    from peerauth.trust.identity import KeyType, PrivateKey
 
+T = TypeVar("T")
 _TICK = 0.1
 
 
@@ -40,6 +41,10 @@ def keygen(
     ] = None,
     passphrase: Annotated[bool, typer.Option("--passphrase", help="Encrypt the key; the passphrase is asked for.")] = False,
     passphrase_file: PassphraseFileOption = None,
+    auto_rotate: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Have serve rotate when the certificate is so old: 60d.", show_default=False),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Make a new pair and keep the old one beside it.")] = False,
 ) -> None:
     """Make this node's private key and certificate, config.toml and peers/.
@@ -47,8 +52,9 @@ def keygen(
     The fingerprint is printed on standard output, and what to do next on standard error. The passphrase comes from
     --passphrase-file, $PEERAUTH_PASSPHRASE, $PEERAUTH_PASSPHRASE_FILE or the terminal.
     """
+    from peerauth.store.config import check_every
     from peerauth.store.home import check_free, create, existing_name
-    from peerauth.trust.identity import KeyType, general_name, self_signed
+    from peerauth.trust.identity import KeyType, general_name, new_key, self_signed
     from peerauth.trust.peers import check_name
 
     if name is None:
@@ -58,12 +64,17 @@ def keygen(
     with option("--san"):
         for text in san or ():
             general_name(text)
+    with option("--auto-rotate"):
+        every = None if auto_rotate is None else check_every(auto_rotate)
     check_free(ui.home, name, force=force)
     secret = NODE_KEY.make(passphrase_file, "Passphrase for the new key") if passphrase else NODE_KEY.given(passphrase_file)
-    key = _made(ui, KeyType(kind))
+    key = made_aside(ui, lambda: new_key(KeyType(kind)))
     now = datetime.now(UTC)
     identity = self_signed(key, name, now, days=days, names=(*_host_names()[1:], *(san or ())))
-    created = create(ui.home, name, identity, now, secret, force=force)
+    created = create(ui.home, name, identity, now, secret, force=force, every=every)
+    if every is not None and created.config.rotation is None:
+        hint = f'write there: [rotation]\nevery = "{every}"'
+        ui.warn(f"{ui.path(created.config.path)} is yours, and stays as it is", hint)
     _report(ui, created, encrypted=secret is not None)
 
 
@@ -83,16 +94,14 @@ def _host_names() -> tuple[str, ...]:
     return (suggest_name(host.partition(".")[0]), host)
 
 
-def _made(ui: Ui, kind: KeyType) -> PrivateKey:
-    """The key, made in a thread that Ctrl-C need not wait for: it runs in C, for seconds."""
-    from peerauth.trust.identity import new_key
-
-    made: list[PrivateKey] = []
+def made_aside(ui: Ui, make: Callable[[], T]) -> T:
+    """What has a new key in it, made in a thread that Ctrl-C need not wait for: it runs in C, for seconds."""
+    made: list[T] = []
     failed: list[Exception] = []
 
     def work() -> None:
         try:
-            made.append(new_key(kind))
+            made.append(make())
         except Exception as error:  # noqa: BLE001 - it is raised again below, in the thread that reports
             failed.append(error)
 
@@ -101,6 +110,8 @@ def _made(ui: Ui, kind: KeyType) -> PrivateKey:
         thread.start()
         while thread.is_alive():
             thread.join(_TICK)
+    if failed and isinstance(failed[0], PeerAuthError):
+        raise failed[0]
     if failed:
         raise PeerAuthError("no-key", f"the key could not be made: {failed[0]}") from failed[0]
     return made[0]

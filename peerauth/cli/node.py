@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from peerauth.cli.secret import load_node
+from peerauth.cli.secret import load_own
 from peerauth.cli.ui import Ui
 
 if TYPE_CHECKING:
@@ -35,10 +35,12 @@ def make_dialer(ui: Ui, passphrase_file: Path | None, alpn: tuple[bytes, ...] = 
     from peerauth.client.dial import Dialer
     from peerauth.client.renewal import Renewal
 
-    config, identity = load_node(ui, passphrase_file)
-    directory = load_peers(ui, config.peers)
-    renewal = Renewal(config, directory, identity, ui.warn)
-    return Dialer.of(identity, config.name, lambda: directory.current, min_tls=config.min_tls, alpn=alpn, renewal=renewal)
+    own = load_own(ui, passphrase_file)
+    config, directory = own.config, load_peers(ui, own.config.peers)
+    renewal = Renewal(config, directory, own.identity, ui.warn)
+    return Dialer.of(
+        own.identity, config.name, lambda: directory.current, min_tls=config.min_tls, alpn=alpn, own=own, renewal=renewal
+    )
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:

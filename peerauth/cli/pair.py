@@ -13,7 +13,7 @@ from peerauth.cli.command import command, option
 from peerauth.cli.describe import aligned, words_lines
 from peerauth.cli.node import load_peers, run
 from peerauth.cli.peer_settings import TagOption, read_tags
-from peerauth.cli.secret import PassphraseFileOption, load_node
+from peerauth.cli.secret import PassphraseFileOption, load_own
 from peerauth.cli.ui import Ui
 from peerauth.errors import BadInput, UsageError
 
@@ -58,7 +58,8 @@ def pair(
     address, code = _where(words or [])
     if address is not None and listen is not None:
         raise UsageError("usage", "--listen is for the side that waits, which is given no address")
-    config, identity = load_node(ui, passphrase_file)
+    loaded = load_own(ui, passphrase_file)
+    config, identity = loaded.config, loaded.identity
     directory = load_peers(ui, config.peers)
     if name is not None and name in directory.current:
         known = f"there is a peer {name} already ({directory.current.peers[name].pins[0]})"

@@ -42,6 +42,7 @@ COMMANDS = {
     "why": ("why:why", "Show the last refusals: who came, why it was refused, and what to type."),
     "invite": ("invite:invite", "Make an invitation: a token by which a new node joins in one step, with `peerauth join`."),
     "join": ("join:join", "Join the node that made this invitation: it pins this node, and this node pins it."),
+    "rotate": ("rotate:rotate", "Replace this node's key and certificate without losing a connection or a peer."),
     "demo": (
         "demo:demo",
         "Watch it work: two nodes pin each other, a stranger is refused, a removed peer's connection ends.",

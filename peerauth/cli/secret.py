@@ -22,7 +22,7 @@ from peerauth.store.files import shown
 
 if TYPE_CHECKING:
     from peerauth.store.config import Config
-    from peerauth.trust.identity import Identity
+    from peerauth.store.own import Own
 
 T = TypeVar("T")
 MAXIMUM_BYTES = 1023  # what OpenSSL's own PEM password callback takes
@@ -100,27 +100,30 @@ class Source:
 NODE_KEY = Source("passphrase", "--passphrase-file", "PEERAUTH_PASSPHRASE", "PEERAUTH_PASSPHRASE_FILE")
 
 
-def load_node(ui: Ui, passphrase_file: Path | None = None) -> tuple[Config, Identity]:
-    """The node that lives in `ui.home`, its key unlocked; warns when others on this machine can read the key.
+def load_own(ui: Ui, passphrase_file: Path | None = None) -> Own:
+    """The identity of the node that lives in `ui.home`; warns when others on this machine can read the key.
 
     Raises BadInput (`no-config`, `no-identity`, ...) or UsageError("no-terminal").
     """
     from peerauth.store.config import load_config
 
-    config = load_config(ui.home)
-    return config, unlocked(ui, config, passphrase_file)
+    return unlocked(ui, load_config(ui.home), passphrase_file)
 
 
-def unlocked(ui: Ui, config: Config, passphrase_file: Path | None = None) -> Identity:
+def unlocked(ui: Ui, config: Config, passphrase_file: Path | None = None) -> Own:
     """The identity of this node, its passphrase asked for where the key has one."""
     from peerauth.store.home import key_is_encrypted, key_is_exposed, read_identity
+    from peerauth.store.own import Own
 
     if key_is_exposed(config):
         ui.warn(f"others on this machine can read {ui.path(config.key)}", f"chmod 600 {ui.path(config.key)}")
     if not key_is_encrypted(config):
-        return read_identity(config)
-    prompt = f"Passphrase of {ui.path(config.key)}: "
-    return NODE_KEY.unlock(passphrase_file, prompt, lambda passphrase: read_identity(config, passphrase))
+        return Own(config, read_identity(config))
+
+    def attempt(passphrase: bytes) -> Own:
+        return Own(config, read_identity(config, passphrase), passphrase)
+
+    return NODE_KEY.unlock(passphrase_file, f"Passphrase of {ui.path(config.key)}: ", attempt)
 
 
 def can_ask() -> bool:

@@ -6,7 +6,8 @@ import gc
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,16 +15,18 @@ from peerauth.address import DEFAULT_PORT, Address, parse_address
 from peerauth.cli.command import command, option
 from peerauth.cli.node import load_peers, run
 from peerauth.cli.reports import Reports
-from peerauth.cli.secret import PassphraseFileOption, load_node
+from peerauth.cli.secret import PassphraseFileOption, load_own
 from peerauth.cli.ui import Ui
 from peerauth.errors import UsageError
 
 if TYPE_CHECKING:
     import asyncio
 
+    from peerauth.server.audit import Event
     from peerauth.server.server import Server
     from peerauth.server.worker import Job
     from peerauth.store.config import Config, Service
+    from peerauth.store.own import Own
     from peerauth.store.peerdir import PeerDirectory
 
 
@@ -50,20 +53,38 @@ def serve(
 
     Peers that are added, changed or removed meanwhile count at once; a removed peer's connections end.
     """
-    config, identity = load_node(ui, passphrase_file)
+    own = load_own(ui, passphrase_file)
+    config = own.config
     services = _services(config, listen or [], target, allow)
     directory = load_peers(ui, config.peers)
     _warn_of_strangers(ui, services, directory)
 
     from peerauth.server.worker import Job
 
-    job = Job(identity, directory, services, config, run)
+    job = Job(own.identity, directory, services, config, run, own, _carrying(own, directory))
     reports = Reports(ui, config, directory)
     number = config.limits.workers if workers is None else workers
     if number > 1:
         _with_workers(job, number, reports)
     else:
         run(_alone(job, reports))
+
+
+def _carrying(own: Own, directory: PeerDirectory) -> Callable[[Callable[[Event], None]], Coroutine[Any, Any, None]]:
+    """What carries a rotation of this node forward in the background, and says so as the server does."""
+    from peerauth.client.carrying import News, carry_on
+    from peerauth.server.audit import Event
+
+    def carrying(report: Callable[[Event], None]) -> Coroutine[Any, Any, None]:
+        def say(news: News) -> None:
+            if news.problem:
+                report(Event("problem", news.text, code=news.code))
+            else:
+                report(Event("rotation", news.text, peer=news.peer, code=news.code))
+
+        return carry_on(own, directory, say, own.config.rotation)
+
+    return carrying
 
 
 def _services(config: Config, listen: list[str], target: str | None, allow: list[str] | None) -> tuple[Service, ...]:

@@ -9,7 +9,7 @@ import os
 import socket
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from peerauth.address import Address
 from peerauth.client.target import NOTE_ADDRESS, Target
 from peerauth.errors import ConnectFailed, PeerAuthError, TrustRefused
 from peerauth.net.reach import reach, reach_blocking
+from peerauth.store.own import Own
 from peerauth.tls.blocking import BlockingTls
 from peerauth.tls.context import Context, MinimumVersion, client_context
 from peerauth.tls.outgoing import ClientSession
@@ -38,12 +39,15 @@ DOUBT = 1.0  # seconds that a certificate of ours which is new gives the server 
 
 @dataclass(frozen=True)
 class Dialer:
-    """What a node needs to reach its peers."""
+    """What a node needs to reach its peers. `own`: where the identity is followed, for programs that stay."""
 
     identity: Identity
     name: str
     peers: Callable[[], PeerSet]
     context: Context
+    min_tls: MinimumVersion = "1.3"
+    alpn: tuple[bytes, ...] = ()
+    own: Own | None = None
     renewal: Renewal | None = None
 
     @classmethod
@@ -55,10 +59,26 @@ class Dialer:
         *,
         min_tls: MinimumVersion = "1.3",
         alpn: tuple[bytes, ...] = (),
+        own: Own | None = None,
         renewal: Renewal | None = None,
     ) -> Dialer:
         """A dialer that presents `identity`; `renewal` says what is done where a rotation is why it does not get through."""
-        return cls(identity, name, peers, client_context(identity, min_tls=min_tls, alpn=alpn), renewal)
+        context = client_context(identity, min_tls=min_tls, alpn=alpn)
+        return cls(identity, name, peers, context, min_tls, alpn, own, renewal)
+
+    def renewed(self) -> Dialer:
+        """One that presents the identity that is on disk now; this one, where it is the same.
+
+        Raises BadInput, once, when what is on disk cannot be used: this one is still good then.
+        """
+        if self.own is not None:
+            self.own.look()
+            identity = self.own.identity
+            if identity.certificate != self.identity.certificate:
+                context = client_context(identity, min_tls=self.min_tls, alpn=self.alpn)
+                renewal = self.renewal and self.renewal.of(identity)
+                return replace(self, identity=identity, context=context, renewal=renewal)
+        return self
 
     def _judge(self, target: Target) -> Judge:
         return lambda der: decide(der, self.peers().only(target.peer.name), now=datetime.now(UTC))

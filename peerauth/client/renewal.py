@@ -41,14 +41,18 @@ class Renewal:
     """The two ways for one node. `tell` hears (sentence, hint) about what came of it."""
 
     def __init__(self, config: Config, directory: PeerDirectory, identity: Identity, tell: Tell) -> None:
-        self._config, self._directory, self._identity, self._tell = config, directory, identity, tell
+        self._config, self._directory, self.identity, self._tell = config, directory, identity, tell
         self._tried: dict[tuple[str, bool], float] = {}
         self._said = _said_about(config, identity)
+
+    def of(self, identity: Identity) -> Renewal:
+        """The same for another identity of the node."""
+        return Renewal(self._config, self._directory, identity, self._tell)
 
     @property
     def expects_doubt(self) -> bool:
         """Whether our certificate is so new that a server may not know it yet."""
-        issued = [one.issued for one in self._said if one.new == self._identity.certificate]
+        issued = [one.issued for one in self._said if one.new == self.identity.certificate]
         return bool(issued) and datetime.now(UTC) - issued[-1] < LONGEST_OVERLAP
 
     async def mends(self, error: Exception, target: Target) -> bool:
@@ -114,7 +118,7 @@ class Renewal:
         def judge(der: bytes | None) -> Decision:
             return decide(der, peers, now=datetime.now(UTC))
 
-        async with conversation(self._identity, target.address, judge) as line:
+        async with conversation(self.identity, target.address, judge) as line:
             await line.send(Rotate(_newest(self._said)))
             outcome = (await line.receive(Rotated)).outcome
         if outcome == Outcome.ASKED:

@@ -28,10 +28,21 @@ class _TlsSide(Side):
 async def tunnel(
     dialer: Dialer, target: Target, sockets: list[socket.socket], failed: Callable[[BaseException], None]
 ) -> None:
-    """Serve the local listening sockets until cancelled; `failed` is told why a connection could not be carried."""
+    """Serve the local listening sockets until cancelled; `failed` is told why a connection could not be carried.
+
+    Each connection presents the identity that is on disk when it begins.
+    """
     loop = asyncio.get_running_loop()
 
+    def renew() -> None:
+        nonlocal dialer
+        try:
+            dialer = dialer.renewed()
+        except PeerAuthError as error:
+            failed(error)
+
     async def reach(side: Side) -> None:
+        renew()
         try:
             await dialer.connect(target, side)
         except PeerAuthError as error:

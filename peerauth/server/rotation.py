@@ -9,6 +9,7 @@ from peerauth.control.wire import LONGEST
 from peerauth.errors import PeerAuthError
 from peerauth.server.audit import Event
 from peerauth.server.desk import SERVICE, Visit
+from peerauth.server.under_way import note_asker
 from peerauth.store.config import Config
 from peerauth.store.following import follow
 from peerauth.store.rotations import MOST, own_statements
@@ -39,12 +40,13 @@ async def history(visit: Visit, request: History) -> Statements:
     if config is None:
         return Statements()
     try:
-        return Statements(await asyncio.to_thread(_history, config, request.known))
+        return Statements(await asyncio.to_thread(_history, visit, config, request.known))
     except PeerAuthError as error:
         raise _failed(visit, "what became of this node's certificate could not be told", error) from error
 
 
-def _history(config: Config, known: Fingerprint) -> tuple[bytes, ...]:
+def _history(visit: Visit, config: Config, known: Fingerprint) -> tuple[bytes, ...]:
+    note_asker(visit, known)
     found = tuple(one.data for one in leading_from(own_statements(config), known))
     return found if sum(len(data) for data in found) <= _ROOM else ()
 

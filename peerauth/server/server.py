@@ -8,9 +8,10 @@ import functools
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from peerauth.address import Address
 from peerauth.errors import PeerAuthError, printable
@@ -25,9 +26,11 @@ from peerauth.server.hello import hello_handler
 from peerauth.server.listener import Listener, Shared, tell_loop
 from peerauth.server.live import Connection, LiveConnections
 from peerauth.server.porch import Porch
+from peerauth.server.presence import Presence
 from peerauth.server.relay import relay_to
 from peerauth.server.tally import Share, Tally
 from peerauth.store.config import Config, Limits, Service
+from peerauth.store.own import Own
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.store.state import SERVING, State
 from peerauth.store.watch import Change, watch
@@ -52,7 +55,10 @@ class Inherited:
 
 
 class Server:
-    """Services of one node in the running loop. `sink` receives what happens, unless this is a worker."""
+    """Services of one node in the running loop. `sink` receives what happens, unless this is a worker.
+
+    With `own`, the identity on disk is followed; otherwise it is `identity` as long as the server runs.
+    """
 
     def __init__(
         self,
@@ -64,6 +70,7 @@ class Server:
         min_tls: MinimumVersion = "1.3",
         inherited: Inherited | None = None,
         config: Config | None = None,
+        own: Own | None = None,
     ) -> None:
         allow_many_files()
         self.peers = peers
@@ -72,7 +79,9 @@ class Server:
         self.live = LiveConnections(share)
         self._audit = inherited.audit if inherited else Audit(sink, time.monotonic)
         self._contexts = inherited.contexts if inherited else Contexts(identity, min_tls, share.tally)
-        self._desk = Desk(Office(identity, peers, self._audit, config), HANDLERS, time.monotonic)
+        self._office = Office(identity, peers, self._audit, config)
+        self._desk = Desk(self._office, HANDLERS, time.monotonic)
+        self._presence = Presence(own, self._contexts, share, self._audit) if own else None
         self._known = peers.current  # by whom connections were last decided about
         self._listeners: list[Listener] = []
         self._several_processors = (os.cpu_count() or 1) > 1
@@ -97,6 +106,7 @@ class Server:
         )
         self._following = asyncio.create_task(self._follow())
         self._ticking = asyncio.create_task(self._tick())
+        self._also: list[asyncio.Task[None]] = []
 
     def add_service(self, service: Service, sockets: list[socket.socket] | None = None) -> list[Address]:
         """Open a configured service, at `sockets` if they are there already, and return where it listens.
@@ -162,8 +172,18 @@ class Server:
         """Whether nobody else needs the processor that the loop has."""
         return self._several_processors and not self._porch
 
+    def report(self, event: Event) -> None:
+        """Say that something has happened."""
+        self._audit.report(event)
+
+    def do_also(self, work: Coroutine[Any, Any, None]) -> None:
+        """Something that is to go on while the server runs, and ends with it."""
+        self._also.append(asyncio.create_task(work))
+
     def look_again(self) -> None:
-        """Look at the peers now, whether or not the system has told of a change."""
+        """Look at the peers and at our identity now, whether or not the system has told of a change."""
+        self._ticking.cancel()
+        self._ticking = asyncio.create_task(self._tick(0.0))
         self._following.cancel()
         self._following = asyncio.create_task(self._follow())
 
@@ -224,14 +244,18 @@ class Server:
             )
         )
 
-    async def _tick(self) -> None:
+    async def _tick(self, first: float = _TICK) -> None:
+        pause = first
         while True:
-            await asyncio.sleep(_TICK)
+            await asyncio.sleep(pause)
+            pause = _TICK
             now = datetime.now(UTC)
             names = self.live.overdue(now)
             if names:
                 self.live.review(names, self.peers.current, now, self._ended)
             self._audit.flush()
+            if self._presence is not None:
+                self._office.identity = await self._presence.look()
 
     async def drain(self, hurry: Awaitable[object]) -> None:
         """Stop, giving open connections the configured time, but no longer than until `hurry` returns."""
@@ -257,7 +281,7 @@ class Server:
         for served in self.live.everyone():
             served.abort()
         await self._desk.close(visits)
-        tasks = [self._following, self._ticking]
+        tasks = [self._following, self._ticking, *self._also]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -4,7 +4,8 @@ The rules:
 1. It has no thread, no event loop and no inotify, ever: a fork of it at any time is a whole and quiet process.
 2. It keeps every listening socket open. Who connects while a worker is dead waits in a queue that is not lost, and is taken
    in by another worker until the successor is there.
-3. It looks at the peers again before every fork, so no successor begins with somebody who was removed meanwhile.
+3. It looks at the peers and at the identity again before every fork, so no successor begins with somebody who was removed
+   meanwhile, or presents what has been replaced.
 4. It alone writes. It reads from its workers only when what it says is taken, so nothing heaps up here.
 """
 
@@ -27,6 +28,7 @@ from peerauth.server.audit import Event
 from peerauth.server.channel import Inbox
 from peerauth.server.contexts import Contexts
 from peerauth.server.pauses import Pauses
+from peerauth.server.presence import take_over, unusable
 from peerauth.server.server import alpn_of
 from peerauth.server.speaker import Speaker, Voice
 from peerauth.server.tally import Tally
@@ -148,12 +150,21 @@ class Supervisor:
             peers = self._job.peers
             if peers.current.narrowed_by(peers.refresh()):
                 self._tally.begin_epoch()
+            self._look_at_own()
         try:
             self._fork(worker)
         except OSError as error:
             if not self._announced:
                 raise
             self._again(worker, 0.0, f"could not be started ({error.strerror or error})")
+
+    def _look_at_own(self) -> None:
+        own = self._job.own
+        try:
+            if own is not None:
+                take_over(own, self._estate.contexts)
+        except PeerAuthError as error:
+            self._speaker.say(unusable(error))
 
     def _fork(self, worker: _Worker) -> None:
         ours, theirs = socket.socketpair()

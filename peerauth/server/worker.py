@@ -21,6 +21,7 @@ from peerauth.server.contexts import Contexts
 from peerauth.server.server import Inherited, Server
 from peerauth.server.tally import Tally
 from peerauth.store.config import Config, Service
+from peerauth.store.own import Own
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.trust.identity import Identity
 
@@ -30,26 +31,35 @@ _LONGEST_WORDS = 4096
 
 @dataclass(frozen=True)
 class Job:
-    """What all workers do. `run` runs the main coroutine of a process on the event loop of its choice."""
+    """What all workers do. `run` runs the main coroutine of a process on the event loop of its choice.
+
+    `own`: where the identity is followed; `also`: what goes on beside the services, in each of them.
+    """
 
     identity: Identity
     peers: PeerDirectory
     services: tuple[Service, ...]
     config: Config
     run: Callable[[Coroutine[Any, Any, None]], None]
+    own: Own | None = None
+    also: Callable[[Callable[[Event], None]], Coroutine[Any, Any, None]] | None = None
 
     def server(self, sink: Callable[[Event], None], inherited: Inherited | None = None) -> Server:
         """A server for this process, which has no services yet."""
         config = self.config
-        return Server(
-            self.identity,
+        server = Server(
+            self.own.identity if self.own else self.identity,
             self.peers,
             sink,
             limits=config.limits,
             min_tls=config.min_tls,
             inherited=inherited,
             config=config,
+            own=self.own,
         )
+        if self.also is not None:
+            server.do_also(self.also(server.report))
+        return server
 
 
 @dataclass(frozen=True)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
 from peerauth.address import Address, parse_address
 from peerauth.errors import BadInput, printable
 from peerauth.store.files import read_bounded, shown
-from peerauth.store.schema import Table, parse_toml, read_acceptance
+from peerauth.store.schema import Table, parse_span, parse_toml, read_acceptance
 from peerauth.trust.peers import Acceptance, check_name
 from peerauth.trust.policy import Policy
 
 FILE_NAME = "config.toml"
 MAXIMUM_BYTES = 1 << 20
 MOST_WORKERS = 64
+_DAY, _CENTURY = 86_400.0, 36_500 * 86_400.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,15 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True)
+class AutoRotation:
+    """`[rotation]`: how old a certificate gets before `serve` makes the next one, and the terms of that."""
+
+    every: timedelta
+    deadline: timedelta = timedelta(days=7)
+    overlap: timedelta = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """What a node is and what it serves. Paths are absolute."""
 
@@ -55,6 +66,7 @@ class Config:
     limits: Limits = field(default_factory=Limits)
     remember: bool = True  # who was refused, and the certificates of strangers
     accept: Acceptance = "auto"  # what is done when a peer says which certificate comes next, unless its notes say
+    rotation: AutoRotation | None = None
 
 
 def load_config(home: Path) -> Config:
@@ -95,9 +107,7 @@ def parse_config(data: bytes, home: Path) -> Config:
     refusals = document.table("refusals")
     remember = refusals.flag("remember", default=True)
     refusals.done()
-    rotation = document.table("rotation")
-    accept = read_acceptance(rotation, "accept") or "auto"
-    rotation.done()
+    accept, rotation = _rotation(document.table("rotation"))
     document.done()
     return Config(
         home / FILE_NAME,
@@ -111,6 +121,7 @@ def parse_config(data: bytes, home: Path) -> Config:
         limits,
         remember,
         accept,
+        rotation,
     )
 
 
@@ -207,3 +218,25 @@ def _limits(table: Table) -> Limits:
     )
     table.done()
     return limits
+
+
+def check_every(text: str) -> str:
+    """`text`, if a certificate may be so old before the next one is made. Raises BadInput("bad-span")."""
+    span = parse_span(text)
+    if span is None or not _DAY <= span.total_seconds() <= _CENTURY:
+        raise BadInput("bad-span", "it is a time of a day or more, such as 60d")
+    return text.strip()
+
+
+def _rotation(table: Table) -> tuple[Acceptance, AutoRotation | None]:
+    default = AutoRotation(timedelta())
+    accept = read_acceptance(table, "accept") or "auto"
+    every = table.seconds("every", 0, 0, _CENTURY)
+    deadline = table.seconds("deadline", default.deadline.total_seconds(), 0, _CENTURY)
+    overlap = table.seconds("overlap", default.overlap.total_seconds(), 0, _CENTURY)
+    table.done()
+    if not every:
+        return accept, None
+    if every < _DAY:
+        raise table.error("every", "must be a day or more")
+    return accept, AutoRotation(timedelta(seconds=every), timedelta(seconds=deadline), timedelta(seconds=overlap))

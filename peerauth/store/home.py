@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from peerauth.errors import BadInput
+from peerauth.errors import BadInput, PeerAuthError
 from peerauth.store import files
 from peerauth.store.config import FILE_NAME, Config, load_config
 from peerauth.trust.certificate import Certificate
@@ -36,6 +36,10 @@ name = "{name}"              # its key is {name}.key (never leaves this machine)
 
 # [groups]
 # operators = ["alice", "bob"]
+"""
+_AUTOMATIC = """
+[rotation]
+every = "{every}"            # serve makes the next certificate when this one is so old
 """
 
 
@@ -78,8 +82,20 @@ def check_free(home: Path, name: str, *, force: bool) -> None:
         )
 
 
-def create(home: Path, name: str, identity: Identity, now: datetime, passphrase: bytes | None, *, force: bool) -> Created:
-    """Write the identity, `config.toml` and `peers/` into `home`. What is there is kept unless `force`."""
+def create(
+    home: Path,
+    name: str,
+    identity: Identity,
+    now: datetime,
+    passphrase: bytes | None,
+    *,
+    force: bool,
+    every: str | None = None,
+) -> Created:
+    """Write the identity, `config.toml` and `peers/` into `home`. What is there is kept unless `force`.
+
+    `every`: how old the certificate gets before `serve` makes the next one, for a config.toml that is not there yet.
+    """
     check_free(home, name, force=force)
     files.make_directory(home)
     key, certificate = _pair(home, name, existing_name(home))
@@ -87,12 +103,13 @@ def create(home: Path, name: str, identity: Identity, now: datetime, passphrase:
     key_pem, certificate_pem = identity.key_pem(passphrase), identity.certificate.pem.encode()
     kept: tuple[Path, ...] = ()
     if key.exists() or certificate.exists():
-        kept = _replace_pair(key, certificate, key_pem, certificate_pem, f".old-{now:%Y%m%dT%H%M%SZ}")
+        kept = replace_pair(key, certificate, key_pem, certificate_pem, f".old-{now:%Y%m%dT%H%M%SZ}")
     else:
         files.write_new(key, key_pem, 0o600)
         files.write_new(certificate, certificate_pem)
     if not (home / FILE_NAME).exists():
-        files.write_new(home / FILE_NAME, _CONFIG.format(name=name).encode())
+        text = _CONFIG.format(name=name) + (_AUTOMATIC.format(every=every) if every else "")
+        files.write_new(home / FILE_NAME, text.encode())
     return Created(identity, load_config(home), kept)
 
 
@@ -107,20 +124,58 @@ def _waiting(certificate: Path) -> Path:
     return certificate.with_name(certificate.name + ".next")
 
 
-def _replace_pair(key: Path, certificate: Path, key_pem: bytes, certificate_pem: bytes, suffix: str) -> tuple[Path, ...]:
+def replace_pair(key: Path, certificate: Path, key_pem: bytes, certificate_pem: bytes, suffix: str) -> tuple[Path, ...]:
+    """Put another pair in the place of this one, which is kept beside it; where.
+
+    What was begun and killed may be done again with the same pair and suffix, and goes on.
+    """
+    if _content(key) == key_pem:
+        if _content(certificate) != certificate_pem:
+            files.write_atomic(certificate, certificate_pem)
+        files.remove(_waiting(certificate))
+        return tuple(
+            path
+            for path in (key.with_name(key.name + suffix), certificate.with_name(certificate.name + suffix))
+            if path.exists()
+        )
     waiting = _waiting(certificate)
     suffix = _free(suffix, key, certificate)
     files.write_atomic(waiting, certificate_pem)
-    kept = tuple(path for path in (files.keep_beside(key, suffix), files.keep_beside(certificate, suffix)) if path)
+    kept = tuple(path for path in (_keep(key, suffix), _keep(certificate, suffix)) if path)
     files.write_atomic(key, key_pem, 0o600)
-    files.replace(waiting, certificate)
+    _finish(waiting, certificate)
     return kept
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return files.read_bounded(path, MAXIMUM_BYTES)
+    except BadInput:
+        return None
+
+
+def _keep(path: Path, suffix: str) -> Path | None:
+    kept = path.with_name(path.name + suffix)
+    return kept if _is(kept, path) else files.keep_beside(path, suffix)
+
+
+def _is(one: Path, other: Path) -> bool:
+    return one.exists() and other.exists() and one.samefile(other)
+
+
+def _finish(waiting: Path, certificate: Path) -> None:
+    """The last step; whoever reads the identity just now may be quicker, which is as good."""
+    try:
+        files.replace(waiting, certificate)
+    except PeerAuthError:
+        if waiting.exists():
+            raise
 
 
 def _free(suffix: str, *paths: Path) -> str:
     """`suffix`, or with a number after it: two pairs may be replaced within one second."""
     chosen, number = suffix, 1
-    while any(path.with_name(path.name + chosen).exists() for path in paths):
+    while any((there := path.with_name(path.name + chosen)).exists() and not _is(there, path) for path in paths):
         number += 1
         chosen = f"{suffix}-{number}"
     return chosen
@@ -151,7 +206,7 @@ def _finish_replacement(config: Config, key_pem: bytes, passphrase: bytes | None
         identity = load_identity(key_pem, files.read_bounded(waiting, MAXIMUM_BYTES), passphrase)
     except BadInput:
         return None
-    files.replace(waiting, config.certificate)
+    _finish(waiting, config.certificate)
     return identity
 
 

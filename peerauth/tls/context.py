@@ -14,6 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.bindings.openssl.binding import Binding
 from OpenSSL import SSL, crypto
 
+from peerauth.errors import BadInput
 from peerauth.trust.decision import Admitted, Code, Refused
 from peerauth.trust.identity import Identity
 
@@ -34,10 +35,47 @@ _MODE_RELEASE_BUFFERS = 0x10  # SSL_CTX_set_mode(3): an idle connection keeps no
 _SPEAKING_ERROR = {Code.EXPIRED: 10, Code.NOT_YET_VALID: 9, Code.WEAK_KEY: 66}
 
 
-def server_context(identity: Identity, *, min_tls: MinimumVersion = "1.3", alpn: tuple[bytes, ...] = ()) -> SSL.Context:
-    """A context for accepting connections that must present a certificate. `alpn`: what is spoken here, the best first."""
+class Presented:
+    """An identity to be presented on single connections; made once, for all that begin while it is ours.
+
+    pyOpenSSL's own way, `Connection.use_privatekey`, makes a new key each time; OpenSSL's key, once made, is good for all.
+    """
+
+    __slots__ = ("_certificate", "_identity", "_key")
+
+    def __init__(self, identity: Identity) -> None:
+        """Raises BadInput("bad-identity"), so that no connection has to find out."""
+        self._identity = identity
+        self._certificate = crypto.X509.from_cryptography(x509.load_der_x509_certificate(identity.certificate.der))
+        self._key = crypto.PKey.from_cryptography_key(identity.key)
+        try:
+            _present(_context(SSL.TLS_SERVER_METHOD, "1.3"), identity)
+        except SSL.Error as error:
+            raise BadInput("bad-identity", "OpenSSL cannot present this key and certificate") from error
+
+    def on(self, connection: SSL.Connection) -> None:
+        """Present it on this connection, whose handshake has not begun."""
+        try:
+            lib, handle = Binding.lib, connection._ssl  # noqa: SLF001 - as in begin_epoch
+            done = lib.SSL_use_certificate(handle, self._certificate._x509) == 1  # noqa: SLF001
+            done = done and lib.SSL_use_PrivateKey(handle, self._key._pkey) == 1  # noqa: SLF001
+        except (AttributeError, TypeError):  # another pyOpenSSL or cryptography
+            done = False
+        if not done:
+            connection.use_certificate(x509.load_der_x509_certificate(self._identity.certificate.der))
+            connection.use_privatekey(self._identity.key)
+
+
+def server_context(
+    identity: Identity | None, *, min_tls: MinimumVersion = "1.3", alpn: tuple[bytes, ...] = ()
+) -> SSL.Context:
+    """A context for accepting connections that must present a certificate. `alpn`: what is spoken here, the best first.
+
+    Without an identity each connection is given one of its own (`Presented`), which may then change while the context stays.
+    """
     context = _context(SSL.TLS_SERVER_METHOD, min_tls)
-    _present(context, identity)
+    if identity is not None:
+        _present(context, identity)
     context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _verify)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # tickets only: nothing is kept here for a client
     context.set_session_id(_SESSIONS)

@@ -21,7 +21,7 @@ from OpenSSL import SSL, crypto
 from peerauth.errors import ConnectFailed, PeerAuthError
 from peerauth.tls import scratch
 from peerauth.tls.alerts import Truncated, error_reason, from_openssl
-from peerauth.tls.context import CONTROL
+from peerauth.tls.context import CONTROL, Presented
 from peerauth.trust.decision import Admitted, Code, Decision, Refused
 
 RECORD = 16384  # the most that one TLS record carries, RFC 8446 section 5.1
@@ -56,12 +56,18 @@ class NotAdmitted(Exception):
 
 
 class Session:
-    """One TLS connection as a server has it. `judge` says who a certificate is; it must not raise."""
+    """One TLS connection as a server has it. `judge` says who a certificate is; it must not raise.
+
+    `own` is presented here, where the context has no identity.
+    """
 
     __slots__ = ("_anyone", "_connection", "_fate", "_judge", "_ssl", "certificate", "decision", "heard", "other_version")
 
-    def __init__(self, context: SSL.Context, sock: socket.socket, judge: Judge) -> None:
-        self._begin(SSL.Connection(context, sock), judge)
+    def __init__(self, context: SSL.Context, sock: socket.socket, judge: Judge, own: Presented | None = None) -> None:
+        connection = SSL.Connection(context, sock)
+        if own is not None:
+            own.on(connection)
+        self._begin(connection, judge)
         self._anyone = True
         self._connection.set_accept_state()
 

@@ -141,6 +141,45 @@ def self_signed(key: PrivateKey, name: str, now: datetime, *, days: int = 365, n
     return Identity(key, Certificate(certificate.public_bytes(Encoding.DER)))
 
 
+def successor(
+    before: Identity,
+    name: str,
+    now: datetime,
+    *,
+    kind: KeyType | None = None,
+    days: int | None = None,
+    names: tuple[str, ...] = (),
+) -> Identity:
+    """What comes after an identity: with its names and `names`, of its kind and lifetime unless others are asked for.
+
+    Raises as `self_signed` does.
+    """
+    old = before.certificate
+    kept = tuple(text for text in old.alternative_names if _is_general_name(text))
+    lifetime = (old.not_after - old.not_before).days - 1  # it begins a day before it is made
+    wanted = min(max(lifetime, 1), MAXIMUM_DAYS) if days is None else days
+    return self_signed(new_key(kind or kind_of(before.key)), name, now, days=wanted, names=(*kept, *names))
+
+
+def kind_of(key: PrivateKey) -> KeyType:
+    """The kind that keygen makes which is nearest to this key."""
+    match key:
+        case rsa.RSAPrivateKey():
+            return KeyType.RSA3072 if key.key_size <= 3072 else KeyType.RSA4096
+        case ec.EllipticCurvePrivateKey():
+            return KeyType.P256
+        case _:
+            return KeyType.ED25519
+
+
+def _is_general_name(text: str) -> bool:
+    try:
+        general_name(text)
+    except BadInput:
+        return False
+    return True
+
+
 def general_name(text: str) -> x509.GeneralName:
     """A subjectAltName entry: an IP address, a URI or a DNS name. Raises BadInput("bad-san")."""
     try:
