@@ -52,6 +52,7 @@ def identity(
     """
     from peerauth.cli.describe import aligned, certificate_facts, validity
     from peerauth.store.config import load_config
+    from peerauth.trust import expiry
 
     if sum((pem, fingerprint, p12 is not None)) > 1:
         raise UsageError("usage", "--pem, --fingerprint and --p12 exclude each other: choose one")
@@ -81,11 +82,9 @@ def identity(
             ("peers", ui.path(config.peers)),
         ]
         ui.data(aligned(lines))
-    if now > certificate.not_after:
-        ui.warn(
-            "this certificate has expired: no peer admits it",
-            "to make a new pair and keep the old one: peerauth keygen --force",
-        )
+    if expiry.level(certificate.not_after, now) is not None:
+        text = f"this certificate {expiry.sentence(certificate.not_after, now)}"
+        ui.warn(text, expiry.advice(None, certificate.not_after, now))
 
 
 def _certificate(ui: Ui, config: Config) -> Certificate:

@@ -57,7 +57,7 @@ def list_peers(ui: Ui) -> None:
 
 
 def _rows(peer: Peer, certificates: Sequence[Certificate], now: datetime) -> list[list[str | Cell]]:
-    from peerauth.cli.describe import expiry
+    from peerauth.cli.describe import in_time
 
     known = {certificate.fingerprint: certificate for certificate in certificates}
     until = peer.settings.until
@@ -66,8 +66,10 @@ def _rows(peer: Peer, certificates: Sequence[Certificate], now: datetime) -> lis
         certificate = known.get(pin)
         if until is not None and now >= until:
             left: str | Cell = Cell(f"was admitted until {until:%Y-%m-%d}", "red")
+        elif peer.settings.pin == "key":
+            left = "key pinned"
         else:
-            left = expiry(certificate, now) if certificate else "?"
+            left = in_time(certificate.not_after, now) if certificate else "?"
         key = certificate.key_type if certificate else "?"
         rows.append([peer.name, _folded(pin), key, left, ", ".join(peer.tags), peer.settings.note])
     return rows
@@ -111,7 +113,8 @@ def show(
         ui.data("".join(certificate.pem for certificate in certificates).rstrip("\n"))
     else:
         parts = [aligned([("name", peer.name), *settings_lines(peer.settings)])]
-        parts += [aligned(certificate_lines(certificate, now)) for certificate in certificates]
+        by_key = peer.settings.pin == "key"
+        parts += [aligned(certificate_lines(certificate, now, by_key=by_key)) for certificate in certificates]
         ui.data("\n\n".join(parts))
 
 

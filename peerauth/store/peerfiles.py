@@ -30,6 +30,7 @@ from peerauth.store.records import (
     Problem,
     Record,
     count_of,
+    ending_of,
     file_names,
     files_of,
     is_notes,
@@ -41,9 +42,10 @@ from peerauth.store.records import (
     row_of,
     usual,
 )
+from peerauth.trust.expiry import Ending
 from peerauth.trust.layers import Layered
 from peerauth.trust.peers import NAME, PeerSet, Row, check_name
-from peerauth.trust.reading import leaves, plain_pin, read_certificates
+from peerauth.trust.reading import glance, leaves, read_certificates, seconds
 
 MAXIMUM_BYTES = 256 << 10
 _OUR_TROUBLE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # says nothing about the directory
@@ -109,6 +111,17 @@ class PeerFiles:
     def readable(self) -> bool:
         """Whether the directory itself could be read when it was last looked at as a whole."""
         return self._snapshot.trouble is None
+
+    def endings(self, names: Iterable[str] | None = None) -> Iterator[Ending]:
+        """Until when the peers can come, or these of them, as far as that is an end of a certificate; in no order.
+
+        Reads nothing: what is known since the files were read.
+        """
+        records = self._snapshot.records
+        for name in records if names is None else names:
+            ending = ending_of(name, records.get(name))
+            if ending is not None:
+                yield ending
 
     def places(self) -> set[Path]:
         """The directories whose changes can change the peer set: this one, its parent, and where links lead."""
@@ -233,8 +246,8 @@ class PeerFiles:
             status, data = files.read_with_status(self._prefix + file, MAXIMUM_BYTES)
         except BadInput:
             return None
-        pin = plain_pin(data)
-        return None if pin is None else usual(name, file, _settled_look(status), pin)
+        seen = glance(data)
+        return None if seen is None else usual(name, file, _settled_look(status), *seen)
 
     def _read(self, file: str, known: File | None) -> File | None:
         """One file, read with care; None when it is gone. A broken one leaves what was known."""
@@ -259,7 +272,8 @@ class PeerFiles:
             if is_notes(file) and known.settings is None:
                 message += "; until it is mended, its peer is not admitted"
             return replace(known, look=look, problem=Problem(path, error.code, message))
-        return File(file, look, tuple(c.fingerprint for c in held), tuple(c.key_fingerprint for c in held))
+        pins, keys = tuple(c.fingerprint for c in held), tuple(c.key_fingerprint for c in held)
+        return File(file, look, pins, keys, tuple(seconds(c.not_after) for c in held))
 
     def _known_before(self, file: str) -> File:
         """What a file that was never read leaves standing: notes, what their peer was admitted with until now."""

@@ -258,8 +258,8 @@ FINE = make("alice")
     [
         (make("alice", ca=True), "CA:TRUE", FINE),
         (make("alice", key=RSA_1024), "weak", make("alice", key=RSA_2048)),
-        (make("alice", end=20 * DAY), "expires soon", make("alice", end=40 * DAY)),
-        (make("alice", end=-DAY / 2), "expired on", FINE),
+        (make("alice", end=20 * DAY), "expires in 19 days", make("alice", end=40 * DAY)),
+        (make("alice", end=-DAY / 2), "expired 12 hours ago", FINE),
         (make("alice", start=DAY), "not valid before", FINE),
         (make("alice", san=False), "no subjectAltName", FINE),
     ],
