@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -56,14 +59,16 @@ def serve(
     _warn_of_strangers(ui, services, directory)
 
     from peerauth.server.worker import Job
+    from peerauth.store.serving import hold_serving
 
     job = Job(identity, directory, services, config, run)
     reports = Reports(ui, config, directory)
     number = config.limits.workers if workers is None else workers
-    if number > 1:
-        _with_workers(job, number, reports)
-    else:
-        run(_alone(job, reports))
+    with hold_serving(config.path.parent):
+        if number > 1:
+            _with_workers(job, number, reports)
+        else:
+            run(_alone(job, reports))
 
 
 def _services(config: Config, listen: list[str], target: str | None, allow: list[str] | None) -> tuple[Service, ...]:
@@ -105,21 +110,46 @@ async def _alone(job: Job, reports: Reports) -> None:
     """Serve in this process: SIGTERM lets connections finish for a while, SIGINT or a second signal does not."""
     server = job.server(reports.event)
     told = _listen_to_signals(server, reports)
+    places = []
     try:
         for service in job.services:
             for address in server.add_service(service):
                 reports.listening(service, address)
+                places.append((service.name, address))
     except BaseException:
         await server.stop(0)
         raise
     gc.collect()
     gc.freeze()  # what is here now stays: walking through it again and again would hold the loop up
-    if await told.get() is signal.SIGINT:
-        await server.stop(0)
+    with _shown(job, server, places):
+        if await told.get() is signal.SIGINT:
+            await server.stop(0)
+            return
+        if len(server.live):
+            reports.stopping(len(server.live))
+        await server.drain(told.get())
+
+
+@contextlib.contextmanager
+def _shown(job: Job, server: Server, places: list[tuple[str, Address]]) -> Iterator[None]:
+    """Let `status` see how this process stands, while the block runs."""
+    import asyncio
+
+    from peerauth.server.window import Standing, Window
+
+    standing = Standing(places, server.live.share.tally, datetime.now(UTC))
+    window = Window(job.config.path.parent, lambda: standing.facts(1))
+    window.open()
+    if (descriptor := window.fd) is None:
+        yield
         return
-    if len(server.live):
-        reports.stopping(len(server.live))
-    await server.drain(told.get())
+    loop = asyncio.get_running_loop()
+    loop.add_reader(descriptor, window.show)
+    try:
+        yield
+    finally:
+        loop.remove_reader(descriptor)
+        window.close()
 
 
 def _listen_to_signals(server: Server, reports: Reports) -> asyncio.Queue[signal.Signals]:

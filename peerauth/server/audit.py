@@ -35,6 +35,7 @@ class Event:
     code: str | None = None
     worker: int | None = None
     pid: int | None = None
+    days_left: int | None = None
 
     def as_data(self) -> dict[str, Any]:
         """The event without what is not set, for JSON."""

@@ -24,6 +24,7 @@ from peerauth.server.listener import Listener, Shared, tell_loop
 from peerauth.server.live import Connection, LiveConnections
 from peerauth.server.porch import Porch
 from peerauth.server.relay import relay_to
+from peerauth.server.reminders import Reminders
 from peerauth.server.tally import Share, Tally
 from peerauth.store.config import Config, Limits, Service
 from peerauth.store.peerdir import PeerDirectory
@@ -90,7 +91,11 @@ class Server:
             socket.socket.close if inherited else close_listener,
         )
         self._following = asyncio.create_task(self._follow())
-        self._ticking = asyncio.create_task(self._tick())
+        office = self._desk.office
+        self._reminders = Reminders(lambda: office.identity.certificate, peers, office.state if config else None)
+        self._tasks = [asyncio.create_task(self._tick())]
+        if share.worker == 0:  # of several workers one is enough
+            self._tasks.append(asyncio.create_task(self._reminders.follow(self._audit.common)))
 
     def add_service(self, service: Service, sockets: list[socket.socket] | None = None) -> list[Address]:
         """Open a configured service, at `sockets` if they are there already, and return where it listens.
@@ -177,16 +182,17 @@ class Server:
 
     def _on_change(self, change: Change) -> None:
         self._known = change.after
+        self._reminders.look_at((*change.added, *change.changed))
         if change.removed or change.changed:
             concerned = {*change.removed, *change.changed}
             self._decide_again([name for name in self.live.names() if name in concerned], change.after)
         for verb, changed in (("added", change.added), ("removed", change.removed), ("changed", change.changed)):
             for name in changed[:20]:
-                self._audit.common(
-                    Event(f"peer-{verb}", f"{name} was {verb}; {len(change.after)} peers are admitted", peer=name)
-                )
-            if len(changed) > 20:
-                self._audit.common(Event(f"peer-{verb}", f"{len(changed) - 20} more peers were {verb}"))
+                self._audit.common(Event(f"peer-{verb}", f"{name} was {verb}; {_admitted(len(change.after))}", peer=name))
+            more = len(changed) - 20
+            if more > 0:
+                text = f"{more} more {'peer was' if more == 1 else 'peers were'} {verb}"
+                self._audit.common(Event(f"peer-{verb}", text))
         for problem in change.problems[:20]:
             self._audit.common(Event("problem", problem.message, code=problem.code))
 
@@ -236,13 +242,17 @@ class Server:
         for served in self.live.everyone():
             served.abort()
         await self._desk.close()
-        tasks = [self._following, self._ticking]
+        tasks = [self._following, *self._tasks]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._porch.close()
         await asyncio.sleep(0)  # what the threads had is handed back to the loop, and closed there
         close_lingering()
+
+
+def _admitted(count: int) -> str:
+    return "1 peer is admitted" if count == 1 else f"{count} peers are admitted"
 
 
 def alpn_of(service: Service) -> tuple[bytes, ...]:

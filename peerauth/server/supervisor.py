@@ -20,7 +20,10 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
 
+from peerauth.address import Address
 from peerauth.errors import PeerAuthError
 from peerauth.net.sockets import bound_address, close_listener, open_for_workers
 from peerauth.server.audit import Event
@@ -30,7 +33,9 @@ from peerauth.server.pauses import Pauses
 from peerauth.server.server import alpn_of
 from peerauth.server.speaker import Speaker, Voice
 from peerauth.server.tally import Tally
+from peerauth.server.window import Standing, Window
 from peerauth.server.worker import DRAIN, LOOK, NOW, STAND_IN, STEP_BACK, Estate, Job, work
+from peerauth.store.config import Service
 
 _TOLD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 _GRACE = 5.0  # seconds for what should take none, before a worker is killed
@@ -70,6 +75,7 @@ class Supervisor:
         self._announced = False
         self._stopping: str | None = None
         self._deadline: float | None = None
+        self._window = Window(job.config.path.parent, self._facts)
 
     def run(self) -> None:
         """Serve until told to stop. Raises PeerAuthError: `cannot-listen`, or `worker-failed` when they cannot start."""
@@ -81,9 +87,13 @@ class Supervisor:
                 doors.append(open_for_workers(service.listen, len(self._workers)))
                 self._estate = Estate(tuple(doors), contexts, self._tally)
                 contexts.get(alpn_of(service))
+            places = [(service.name, address) for service, address in self._places()]
+            self._standing = Standing(places, self._tally, datetime.now(UTC))
+            self._window.open()
             with self._signals():
                 self._supervise()
         finally:
+            self._window.close()
             self._kill()
             self._close_doors()
             self._speaker.end()
@@ -115,6 +125,8 @@ class Supervisor:
             for worker in self._workers:
                 if worker.channel is not None and worker.channel.fileno() in ready:
                     self._hear(worker)
+            if self._window.fd in ready:
+                self._window.show()
             self._reap()
             self._be_told()
             self._keep_time()
@@ -123,6 +135,8 @@ class Supervisor:
         """Until something happens that we can deal with: a signal, a worker's word, an outlet that takes more, or a time."""
         poll = select.poll()
         poll.register(self._wake.fileno(), select.POLLIN)
+        if self._window.fd is not None:
+            poll.register(self._window.fd, select.POLLIN)
         if self._speaker.waits and self._voice.outlet is not None:
             poll.register(self._voice.outlet, select.POLLOUT)
         else:
@@ -185,6 +199,7 @@ class Supervisor:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _TOLD)
             others = [worker.channel for worker in self._workers if worker.channel is not None]
+            self._window.leave()
             for sock in (ours, self._wake, self._woken, *others):
                 sock.close()  # most of all the parent's ends of channels, which must end with the parent
             work(number, self._job, self._estate, theirs)
@@ -237,6 +252,13 @@ class Supervisor:
 
     # What they say
 
+    def _facts(self) -> dict[str, Any]:
+        return self._standing.facts(sum(worker.ready for worker in self._workers))
+
+    def _places(self) -> list[tuple[Service, Address]]:
+        rows = zip(self._job.services, self._estate.doors, strict=True)
+        return [(service, bound_address(sock)) for service, doors in rows for sock in doors[0]]
+
     def _hear(self, worker: _Worker) -> bool:
         heard = False
         assert worker.inbox is not None
@@ -255,9 +277,8 @@ class Supervisor:
         if self._announced or not all(other.ready for other in self._workers):
             return
         self._announced = True
-        for service, rows in zip(self._job.services, self._estate.doors, strict=True):
-            for sock in rows[0]:
-                self._speaker.later(functools.partial(self._voice.listening, service, bound_address(sock)))
+        for service, address in self._places():
+            self._speaker.later(functools.partial(self._voice.listening, service, address))
 
     # What we are told, and the end
 

@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -18,6 +19,7 @@ from typing import BinaryIO
 from peerauth.errors import BadInput, PeerAuthError, printable
 
 _TEMPORARY = ".tmp"
+_LOOKS, _PAUSE = 5, 0.01  # two who look at the same time may take each other for a holder; looking takes microseconds
 _READING = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
@@ -154,7 +156,7 @@ def locked(path: Path) -> Iterator[None]:
         os.close(descriptor)  # which lets go of it
 
 
-def _lock(descriptor: int) -> None:
+def _lock(descriptor: int, *, shared: bool = False) -> None:
     if sys.platform == "win32":
         import msvcrt  # noqa: PLC0415 - Windows alone has it
 
@@ -164,7 +166,55 @@ def _lock(descriptor: int) -> None:
                 return
     import fcntl  # noqa: PLC0415 - Windows has none
 
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+
+
+def _try_lock(descriptor: int) -> bool:
+    """Whether nobody has the lock of this file."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt  # noqa: PLC0415 - Windows alone has it
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl  # noqa: PLC0415 - Windows has none
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def sharing(path: Path) -> Iterator[None]:
+    """Have a lock on this file together with all who share it, children that are forked meanwhile included.
+
+    The kernel lets go of it when the last of them is gone. Where nothing can be locked, nothing is.
+    """
+    with _reported(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        with contextlib.suppress(OSError):
+            _lock(descriptor, shared=True)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_shared(path: Path) -> bool:
+    """Whether somebody is `sharing` this file now."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        for _ in range(_LOOKS):
+            if _try_lock(descriptor):
+                return False
+            time.sleep(_PAUSE)
+        return True
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager
