@@ -23,11 +23,6 @@ if TYPE_CHECKING:
 NEEDS_A_PERSON = 1  # exit code with --check
 _SHOWN = 20  # of peers and problems, for a person
 _HORIZON = timedelta(days=60)  # who ends later is only counted
-_NOTES = {  # in state/: what waits for a person, and what shows it
-    "pending": ("asking to be admitted", "peerauth peer pending"),
-    "invitations": ("invitations that are open", "peerauth invite --list"),
-    "rotation": ("rotation under way", "peerauth rotate --status"),
-}
 
 
 @dataclass(frozen=True)
@@ -43,7 +38,6 @@ class Status:
     allowed: tuple[tuple[Service, int], ...]
     serving: bool
     servers: tuple[dict[str, Any], ...]
-    waiting: dict[str, int]
     attention: list[tuple[str, str | None]] = field(default_factory=list)
 
     def within(self, days: int) -> list[Ending]:
@@ -87,14 +81,12 @@ def status(
 def _find(config: Config, directory: PeerDirectory, now: datetime) -> Status:
     from peerauth.server.window import look
     from peerauth.store.serving import is_serving
-    from peerauth.store.state import State
 
     home = config.path.parent
     horizon = (now + _HORIZON).timestamp()
     near = sorted((e for e in directory.endings() if e.seconds <= horizon), key=lambda e: (e.seconds, e.name))
     own, attention = _own(config, now)
     serving, servers = is_serving(home), look(home)
-    state = State(home)
     found = Status(
         config,
         now,
@@ -105,7 +97,6 @@ def _find(config: Config, directory: PeerDirectory, now: datetime) -> Status:
         tuple((service, sum(map(service.policy.allows, directory.current))) for service in config.services),
         serving or bool(servers),
         tuple(servers),
-        {name: count for name in _NOTES if (count := len(state.read(name)))},
         attention,
     )
     for ending in (*found.expired, *found.within(expiry.URGENT)):
@@ -154,7 +145,6 @@ def _facts(found: Status) -> dict[str, Any]:
         ],
         "serving": found.serving,
         "servers": found.servers,
-        "waiting": found.waiting,
         "attention": [text for text, _ in found.attention],
     }
 
@@ -178,9 +168,6 @@ def _lines(ui: Ui, found: Status) -> list[tuple[str, str]]:
     lines += [("serving", _server(server)) for server in found.servers]
     if not found.servers:
         lines.append(("serving", "yes; it cannot be asked how it stands" if found.serving else "no"))
-    lines += [
-        ("waiting", f"{count} {what}: {show}") for name, (what, show) in _NOTES.items() if (count := found.waiting.get(name))
-    ]
     lines += [("attention", f"{text} ({hint})" if hint else text) for text, hint in found.attention[:_SHOWN]]
     if len(found.attention) > _SHOWN:
         lines.append(("attention", f"and {len(found.attention) - _SHOWN} more, which --json lists"))
