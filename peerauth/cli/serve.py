@@ -110,18 +110,16 @@ async def _alone(job: Job, reports: Reports) -> None:
     """Serve in this process: SIGTERM lets connections finish for a while, SIGINT or a second signal does not."""
     server = job.server(reports.event)
     told = _listen_to_signals(server, reports)
-    places = []
     try:
-        for service in job.services:
-            for address in server.add_service(service):
-                reports.listening(service, address)
-                places.append((service.name, address))
+        places = [(service, address) for service in job.services for address in server.add_service(service)]
     except BaseException:
         await server.stop(0)
         raise
     gc.collect()
     gc.freeze()  # what is here now stays: walking through it again and again would hold the loop up
-    with _shown(job, server, places):
+    with _shown(job, server, [(service.name, address) for service, address in places]):
+        for service, address in places:
+            reports.listening(service, address)
         if await told.get() is signal.SIGINT:
             await server.stop(0)
             return

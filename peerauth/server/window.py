@@ -147,8 +147,10 @@ def _ask(path: Path) -> dict[str, Any] | None:
 def _clear(directory: Path) -> None:
     """Take away what servers left that were killed."""
     for path in _windows(directory):
-        if _ask(path) is None:
-            files.remove(path)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock, _near(directory) as near:
+            sock.setblocking(False)
+            if sock.connect_ex(str(near / path.name)) == errno.ECONNREFUSED:
+                files.remove(path)
 
 
 @contextlib.contextmanager

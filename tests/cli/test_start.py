@@ -61,6 +61,8 @@ def _held(loaded: set[str], may: set[str], own: set[str], others: int) -> None:
         (["keygen", "--help"], set(), {"keygen", "secret", "reading"}, 50),
         (["id"], ON_DISK, {"identity", "describe", "secret", "reading"}, 125),
         (["peer", "list"], PEERS, {"peer", "describe"}, 125),
+        (["status"], PEERS, {"status", "describe", "peer"}, 135),
+        (["status", "--metrics"], PEERS, {"status", "metrics", "peer"}, 135),
         (["peer", "add", "alice.crt"], PEERS, {"peer", "peer_add", "peer_settings", "secret", "reading"}, 140),
     ],
     ids=lambda words: " ".join(words) if isinstance(words, list) else "",
