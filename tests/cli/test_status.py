@@ -16,7 +16,8 @@ import pytest
 
 from tests.cli.conftest import Run
 from tests.cli.making import DAY, fingerprint, make, pem, write
-from tests.cli.running import Result, peerauth
+from tests.cli.running import CHECKOUT, Result, peerauth
+from tests.docs.pages import rows, sections, spans
 from tests.support.dropin import DEADLINE_S
 from tests.support.engine import Caller, identity
 from tests.support.workers import Home, ping, serving
@@ -332,6 +333,14 @@ def test_metrics_of_a_server_of_another_version_are_still_metrics(run: Run, monk
     assert sample(result, "peerauth_refused_total", code='a"b\\c\nd') == 3
     assert len(fields(run("status"))["serving"]) == 3
     assert len(json.loads(run("status", "--json").out)["servers"]) == 3
+
+
+def test_every_metric_is_in_the_documentation_and_no_other(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("peerauth.server.window.look", lambda _: [{"refused": {"unknown": 1}}])
+    section = sections((CHECKOUT / "docs/messages.md").read_text("utf-8"))["Metrics"]
+    listed = [span for cells in rows(section) for span in spans(cells[0])]
+    assert listed == list(dict.fromkeys(listed))
+    assert set(listed) == exposition(run("status", "--metrics").out)[1].keys()
 
 
 @pytest.mark.parametrize(
