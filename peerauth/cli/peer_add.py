@@ -148,7 +148,7 @@ def _named(held: list[Certificate], file: Path, name: str | None, directory: Pee
     pinned: dict[str, list[Certificate]] = {}
     fresh: list[_Addition] = []
     for certificate in held:
-        holder = directory.current.holder(certificate.fingerprint)
+        holder = directory.current.known(certificate)
         if holder is not None:
             pinned.setdefault(holder.name, []).append(certificate)
         else:
@@ -231,6 +231,8 @@ def _add(ui: Ui, addition: _Addition, wanted: Wanted, directory: PeerDirectory) 
     changed = directory.add(addition.name, addition.certificates, settings)
     if known is None:
         ui.say(f"pinned {addition.name} ({addition.origin})")
+    elif not {certificate.fingerprint for certificate in addition.certificates} <= set(known.pins):
+        ui.say(f"{addition.name} is pinned by its key already; its newer certificate was put in the place of the old one")
     elif changed:
         ui.say(f"{addition.name} is pinned already; what is noted about it was changed")
     else:

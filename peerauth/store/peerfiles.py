@@ -70,10 +70,11 @@ class Snapshot:
         """What could not be used: the directory, files, and certificates that several peers have."""
         found = [self.trouble] if self.trouble else []
         found += [problem for name in sorted(self.troubled) for problem in self.troubled[name]]
-        for first, *others in sorted(self.peers.shared.values()):
-            for name in others:
-                text = f"{name} has the same certificate as {first}; whoever holds it is known as {first}"
-                found.append(Problem(self.directory / name, "same-certificate", text))
+        for what, shared in (("certificate", self.peers.shared), ("pinned key", self.peers.shared_keys)):
+            for first, *others in sorted(names for digest, names in shared.items()):
+                for name in others:
+                    text = f"{name} has the same {what} as {first}; whoever holds it is known as {first}"
+                    found.append(Problem(self.directory / name, "same-certificate", text))
         return tuple(found)
 
 

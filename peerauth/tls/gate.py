@@ -144,6 +144,10 @@ class Gate:
         if isinstance(decision, Refused):
             return decision
         code = _CODES.get(error.verify_code, Code.MALFORMED)
+        if decision and code is Code.UNKNOWN and decision.fingerprint not in decision.peer.pins:
+            name = decision.peer.name
+            reason = f"the key of {name} is pinned, but this context must have its certificate, too ({error.verify_message})"
+            return Refused(code, decision.fingerprint, decision.peer, reason)
         said = "the certificate is not pinned" if code is Code.UNKNOWN else "OpenSSL does not accept it"
         peer, fingerprint = (decision.peer, decision.fingerprint) if decision else (None, None)
         return Refused(code, fingerprint, peer, f"{said}: {error.verify_message}")

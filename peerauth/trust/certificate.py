@@ -173,9 +173,10 @@ class Certificate:
         """
         found = []
         if self.is_ca:
+            what = "its own key" if by_key else "this exact certificate"
             found.append(
-                "it says CA:TRUE: peerauth admits this exact certificate only, but software that trusts by chain would "
-                "also admit whatever it signs, and rustls refuses it"
+                f"it says CA:TRUE: peerauth admits {what} only, but software that trusts by chain would also admit "
+                "whatever it signs, and rustls refuses it"
             )
         if self.weak_key:
             found.append(f"its key is weak ({self.key_type}): it will be refused (weak-key)")

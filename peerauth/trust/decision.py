@@ -47,12 +47,16 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """This certificate is not let in, and why. `peer` is who it would have been, where that is known."""
+    """This certificate is not let in, and why. `peer` is who it would have been, where that is known.
+
+    `key` is the fingerprint of its public key, where that was looked up in vain.
+    """
 
     code: Code
     fingerprint: Fingerprint | None
     peer: Peer | None
     reason: str
+    key: Fingerprint | None = None
 
 
 Decision = Admitted | Refused
@@ -84,7 +88,7 @@ def decide(  # noqa: C901 - one question after the other, each with its answer
         return Refused(Code.MALFORMED, fingerprint, None, error.message)
     peer = peer or peers.key_holder(certificate)
     if peer is None:
-        return _unknown(fingerprint)
+        return _unknown(fingerprint, certificate.key_fingerprint)
 
     def refused(code: Code, reason: str) -> Refused:
         return Refused(code, fingerprint, peer, reason)
@@ -114,8 +118,8 @@ def decide(  # noqa: C901 - one question after the other, each with its answer
 _pinned = functools.lru_cache(maxsize=1024)(Certificate)
 
 
-def _unknown(fingerprint: Fingerprint) -> Refused:
-    return Refused(Code.UNKNOWN, fingerprint, None, "the certificate is not pinned")
+def _unknown(fingerprint: Fingerprint, key: Fingerprint | None = None) -> Refused:
+    return Refused(Code.UNKNOWN, fingerprint, None, "the certificate is not pinned", key)
 
 
 def _from_one_of(networks: tuple[object, ...], remote: Address | None) -> bool:
