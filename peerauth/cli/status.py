@@ -83,8 +83,7 @@ def _find(config: Config, directory: PeerDirectory, now: datetime) -> Status:
     from peerauth.store.serving import is_serving
 
     home = config.path.parent
-    horizon = (now + _HORIZON).timestamp()
-    near = sorted((e for e in directory.endings() if e.seconds <= horizon), key=lambda e: (e.seconds, e.name))
+    near = sorted(directory.endings(now + _HORIZON), key=lambda ending: (ending.seconds, ending.name))
     own, attention = _own(config, now)
     serving, servers = is_serving(home), look(home)
     found = Status(

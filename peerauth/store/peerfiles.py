@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -30,6 +31,7 @@ from peerauth.store.records import (
     Problem,
     Record,
     count_of,
+    end_of,
     ending_of,
     file_names,
     files_of,
@@ -113,16 +115,18 @@ class PeerFiles:
         """Whether the directory itself could be read when it was last looked at as a whole."""
         return self._snapshot.trouble is None
 
-    def endings(self, names: Iterable[str] | None = None) -> Iterator[Ending]:
-        """Until when the peers can come, or these of them, as far as that is an end of a certificate; in no order.
+    def endings(self, by: datetime, names: Iterable[str] | None = None) -> Iterator[Ending]:
+        """The ends of the peers' certificates, or of these peers', that come until then; in no order.
 
         Reads nothing: what is known since the files were read.
         """
-        records = self._snapshot.records
+        records, horizon = self._snapshot.records, seconds(by)
         for name in records if names is None else names:
-            ending = ending_of(name, records.get(name))
-            if ending is not None:
-                yield ending
+            record = records.get(name)
+            if not isinstance(record, bytes) or end_of(record) <= horizon:
+                ending = ending_of(name, record)
+                if ending is not None and ending.seconds <= horizon:
+                    yield ending
 
     def places(self) -> set[Path]:
         """The directories whose changes can change the peer set: this one, its parent, and where links lead."""

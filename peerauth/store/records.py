@@ -84,7 +84,7 @@ def usual(name: str, file: str, look: bytes, pin: bytes, end: int) -> bytes | No
 def files_of(name: str, record: Record | None) -> tuple[File, ...]:
     """The files of a peer in full, in the order of their names."""
     if isinstance(record, bytes):
-        pins, ends = (Fingerprint(record[_PIN:]),), (int.from_bytes(record[_END:_PIN]),)
+        pins, ends = (Fingerprint(record[_PIN:]),), (end_of(record),)
         return (File(_usual_name(name, record), record[1:_END], pins, ends=ends),)
     return record or ()
 
@@ -128,13 +128,18 @@ def row_of(name: str, record: Record | None) -> Row | None:
     return Peer(name, pins, settings, keys)
 
 
+def end_of(record: bytes) -> int:
+    """When the certificate of a usual peer ends, in seconds since 1970."""
+    return int.from_bytes(record[_END:_PIN])
+
+
 def ending_of(name: str, record: Record | None) -> Ending | None:
     """Until when the peer that these files make can come: the end of its pin that lasts longest.
 
     None where they make no peer, and for one that is pinned by its key, which may come with newer certificates.
     """
     if isinstance(record, bytes):
-        return Ending(name, Fingerprint(record[_PIN:]), int.from_bytes(record[_END:_PIN]))
+        return Ending(name, Fingerprint(record[_PIN:]), end_of(record))
     row = row_of(name, record)
     if not isinstance(row, Peer) or row.settings.pin == "key":
         return None

@@ -141,6 +141,20 @@ def test_many_are_named_by_urgency_and_the_rest_counted(node: Node) -> None:
     assert node.said() == []
 
 
+def test_more_than_can_be_noted_are_counted_once_a_day(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The note stays small, whatever there is to note."""
+    monkeypatch.setattr(reminders, "MOST_NOTED", 3)
+    for number in range(8):
+        node.yard.pin(f"p{number}", mint(f"p{number}", until=NOW + (10 + number) * DAY))
+    events = node.reminders().due()
+    assert [event.peer for event in events] == ["p0", "p1", "p2", None]
+    assert events[-1].message.startswith("5 more certificates expire soon")
+    assert len(State(node.home).read(NOTED)) == 4
+    assert node.said() == []
+    node.now = NOW + DAY
+    assert [event.message.split()[0] for event in node.reminders().due()] == ["5"]
+
+
 def test_names_that_have_come_are_looked_at_and_nobody_else(node: Node) -> None:
     node.yard.pin("alice", FIVE_DAYS)
     node.yard.pin("bob", NINE_DAYS)

@@ -26,7 +26,7 @@ def ends(yard: Yard, directory: PeerDirectory | None = None) -> dict[str, Identi
     directory = directory or PeerDirectory(yard.path)
     directory.refresh()
     known = {made.certificate.fingerprint: made for made in (SOON, LATER)}
-    found = list(directory.endings())
+    found = list(directory.endings(NOW + 1000 * DAY))
     for ending in found:
         assert ending.not_after == known[ending.fingerprint].certificate.not_after
     assert len({ending.name for ending in found}) == len(found)
@@ -86,5 +86,7 @@ def test_endings_open_no_file(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> No
         raise AssertionError("a file was read")
 
     monkeypatch.setattr(files, "read_with_status", never)
-    assert {ending.name for ending in directory.endings()} == {"alice", "bob"}
-    assert [ending.name for ending in directory.endings(["bob", "nobody"])] == ["bob"]
+    assert {ending.name for ending in directory.endings(NOW + 90 * DAY)} == {"alice", "bob"}
+    assert [ending.name for ending in directory.endings(NOW + 90 * DAY, ["bob", "nobody"])] == ["bob"]
+    assert [ending.name for ending in directory.endings(NOW + 89 * DAY)] == ["alice"]
+    assert list(directory.endings(NOW + 3 * DAY, ["bob"])) == []
