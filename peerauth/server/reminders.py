@@ -103,6 +103,8 @@ class Reminders:
         `crowded`: today, if there are more than can be noted; that is news once a day.
         """
         if self._state is not None:
+            if not levels and not self._state.read(NOTED):
+                return set()  # most nodes, most of the time: nothing is written
             with contextlib.suppress(PeerAuthError, OSError), self._state.changing(NOTED) as said:
                 return _news(said, levels, crowded, everybody=everybody)
         return _news(self._said, levels, crowded, everybody=everybody)
