@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from peerauth.cli.ui import Cell, Style
+from peerauth.errors import counted
 from peerauth.trust import expiry
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def settings_lines(settings: PeerSettings) -> list[tuple[str, str]]:
         ("pin", "its key, in any certificate that is valid" if settings.pin == "key" else ""),
         ("from", ", ".join(str(network) for network in settings.sources)),
         ("until", f"{settings.until:%Y-%m-%d %H:%M} UTC" if settings.until else ""),
-        ("at most", f"{settings.max_connections} connections" if settings.max_connections else ""),
+        ("at most", counted(settings.max_connections, "connection") if settings.max_connections else ""),
     ]
     return [(label, text) for label, text in lines if text]
 

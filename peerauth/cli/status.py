@@ -11,7 +11,7 @@ import typer
 
 from peerauth.cli.command import command
 from peerauth.cli.ui import Ui
-from peerauth.errors import BadInput, UsageError, printable
+from peerauth.errors import BadInput, UsageError, counted, printable
 from peerauth.trust import expiry
 from peerauth.trust.expiry import Ending
 
@@ -179,13 +179,13 @@ def _peers(found: Status) -> str:
     parts += [f"{soon} {'expires' if soon == 1 else 'expire'} soon"] if soon else []
     parts += [f"{expired} {'has' if expired == 1 else 'have'} expired"] if expired else []
     broken = len(found.problems)
-    parts += [f"{broken} {'problem' if broken == 1 else 'problems'}"] if broken else []
+    parts += [counted(broken, "problem")] if broken else []
     return ", ".join(parts)
 
 
 def _service(service: Service, count: int) -> str:
     where = f"leads to {service.target}" if service.target else "says hello"
-    return f"{service.name} on {service.listen} {where}, for {count} {'peer' if count == 1 else 'peers'}"
+    return f"{service.name} on {service.listen} {where}, for {counted(count, 'peer')}"
 
 
 def _server(server: dict[str, Any]) -> str:

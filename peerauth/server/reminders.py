@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from heapq import nsmallest
 from typing import Any, Final
 
-from peerauth.errors import PeerAuthError
+from peerauth.errors import PeerAuthError, counted
 from peerauth.server.audit import Event
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.store.state import State
@@ -134,7 +134,7 @@ def _events(endings: list[Ending], more: int, now: datetime) -> list[Event]:
     events = [_event(ending, now) for ending in endings[:AT_ONCE]]
     more += max(0, len(endings) - AT_ONCE)
     if more:
-        text = f"{more} more {'certificate expires' if more == 1 else 'certificates expire'} soon, or have expired"
+        text = f"{counted(more, 'more certificate')} that {'ends' if more == 1 else 'end'} soon, or ended already"
         events.append(Event("expires", text, "to see them all: peerauth status", code="expires-soon"))
     return events
 

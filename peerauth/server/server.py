@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from peerauth.address import Address
-from peerauth.errors import printable
+from peerauth.errors import counted, printable
 from peerauth.net.sockets import allow_many_files, bound_address, close_listener, open_listeners
 from peerauth.server.answers import HANDLERS
 from peerauth.server.audit import Audit, Event, handler_failed
@@ -191,7 +191,7 @@ class Server:
                 self._audit.common(Event(f"peer-{verb}", f"{name} was {verb}; {_admitted(len(change.after))}", peer=name))
             more = len(changed) - 20
             if more > 0:
-                text = f"{more} more {'peer was' if more == 1 else 'peers were'} {verb}"
+                text = f"{counted(more, 'more peer')} {'was' if more == 1 else 'were'} {verb}"
                 self._audit.common(Event(f"peer-{verb}", text))
         for problem in change.problems[:20]:
             self._audit.common(Event("problem", problem.message, code=problem.code))
@@ -252,7 +252,7 @@ class Server:
 
 
 def _admitted(count: int) -> str:
-    return "1 peer is admitted" if count == 1 else f"{count} peers are admitted"
+    return f"{counted(count, 'peer')} {'is' if count == 1 else 'are'} admitted"
 
 
 def alpn_of(service: Service) -> tuple[bytes, ...]:

@@ -18,7 +18,7 @@ from ipaddress import ip_address
 from typing import Final
 
 from peerauth.address import Address as Where
-from peerauth.errors import TrustRefused
+from peerauth.errors import TrustRefused, counted
 from peerauth.rate import Bucket
 from peerauth.tls.alerts import from_alert
 from peerauth.trust.certificate import Certificate
@@ -162,7 +162,7 @@ class Gate:
         text = f"{message} ({hint})" if hint else message
         if self._told.take():
             count = self._told.left_out()
-            more = f" ({count} more refusals were not listed)" if count else ""
+            more = f" ({counted(count, 'more refusal')} not listed)" if count else ""
             _log.warning("%s: %s%s", _remote(connection) or "a connection", text, more)
         return PeerRefused(refused, text)
 

@@ -13,7 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
 
-from peerauth.errors import BadInput
+from peerauth.errors import BadInput, counted
 from peerauth.trust.certificate import Certificate
 from peerauth.trust.fingerprint import Fingerprint
 from peerauth.trust.peers import Peer, PeerSet
@@ -109,7 +109,7 @@ def decide(  # noqa: C901 - one question after the other, each with its answer
     if not policy.allows(peer):
         return refused(Code.NOT_ALLOWED, f"the service '{policy.service}' is not for this peer")
     if settings.max_connections is not None and live >= settings.max_connections:
-        return refused(Code.TOO_MANY, f"the peer has {live} connections already, as many as it may have")
+        return refused(Code.TOO_MANY, f"the peer has {counted(live, 'connection')} already, as many as it may have")
     return Admitted(peer, fingerprint)
 
 

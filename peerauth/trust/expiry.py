@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from peerauth.errors import counted
 from peerauth.trust.fingerprint import Fingerprint
 
 LEVELS: Final = (1, 7, 14, 30)  # days
@@ -72,6 +73,5 @@ def span(length: timedelta) -> str:
     seconds = int(length.total_seconds())
     for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
         if seconds >= size:
-            count = seconds // size
-            return f"{count} {unit}{'' if count == 1 else 's'}"
+            return counted(seconds // size, unit)
     return "less than a minute"

@@ -136,7 +136,7 @@ def test_many_are_named_by_urgency_and_the_rest_counted(node: Node) -> None:
         node.yard.pin(f"p{number}", mint(f"p{number}", until=NOW + (28 - number) * DAY))
     events = node.reminders().due()
     assert [event.peer for event in events[:-1]] == [f"p{number}" for number in range(AT_ONCE + 2, 2, -1)]
-    assert events[-1].message.startswith("3 more certificates expire soon")
+    assert events[-1].message.startswith("3 more certificates that end soon")
     assert "peerauth status" in str(events[-1].hint)
     assert node.said() == []
 
@@ -148,7 +148,7 @@ def test_more_than_can_be_noted_are_counted_once_a_day(node: Node, monkeypatch: 
         node.yard.pin(f"p{number}", mint(f"p{number}", until=NOW + (10 + number) * DAY))
     events = node.reminders().due()
     assert [event.peer for event in events] == ["p0", "p1", "p2", None]
-    assert events[-1].message.startswith("5 more certificates expire soon")
+    assert events[-1].message.startswith("5 more certificates that end soon")
     assert len(State(node.home).read(NOTED)) == 4
     assert node.said() == []
     node.now = NOW + DAY
