@@ -239,8 +239,8 @@ class Supervisor:
         self._speaker.say(Event("worker-ended", text, code="worker-ended", worker=worker.number + 1, pid=pid))
 
     def _arrange(self) -> None:
-        """Whoever is not there has a stand-in who is."""
-        for worker in self._workers:
+        """Whoever is not there has a stand-in who is; when all are to end, there are no doors to stand at."""
+        for worker in self._workers if self._stopping is None else ():
             if worker.ready:
                 if worker.stand_in is not None:
                     worker.stand_in.tell(STEP_BACK, worker.number)
