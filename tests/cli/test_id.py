@@ -192,3 +192,14 @@ def test_a_directory_without_a_node_says_how_to_make_one(tmp_path: Path) -> None
     assert result.code == 1
     assert "is not the home of a node" in result.err
     assert "peerauth keygen" in result.err
+
+
+@pytest.mark.parametrize(("days", "said"), [("20", "expires in 19 days"), ("40", "")])
+def test_a_certificate_that_ends_soon_is_warned_about_with_what_to_type(tmp_path: Path, days: str, said: str) -> None:
+    assert peerauth("keygen", "node", "--type", "p256", "--days", days, "--home", tmp_path).code == 0
+    result = peerauth("id", "--home", tmp_path)
+    assert result.code == 0
+    assert bool(result.err) == bool(said)
+    assert said in result.err
+    assert ("peerauth rotate" in result.err) == bool(said)
+    assert bool(peerauth("id", "--json", "--home", tmp_path).json["unusual"]) == bool(said)

@@ -63,7 +63,7 @@ def test_it_says_whose_certificates_end_and_what_to_type(run: Run, home: Path) -
     assert old.startswith("the certificate of old expired 3 days ago")
     assert "peerauth peer remove old" in old
     assert days5.startswith("the certificate of days5 expires in 4 days")
-    assert days5.endswith("(on its machine: peerauth rotate)")
+    assert days5.endswith("; on its machine: peerauth rotate")
 
 
 @pytest.mark.parametrize(
