@@ -136,7 +136,8 @@ def end_of(record: bytes) -> int:
 def ending_of(name: str, record: Record | None) -> Ending | None:
     """Until when the peer that these files make can come: the end of its pin that lasts longest.
 
-    None where they make no peer, and for one that is pinned by its key, which may come with newer certificates.
+    None where they make no peer, where its `until` comes first, and where it is pinned by its key and may come with newer
+    certificates.
     """
     if isinstance(record, bytes):
         return Ending(name, Fingerprint(record[_PIN:]), end_of(record))
@@ -144,6 +145,9 @@ def ending_of(name: str, record: Record | None) -> Ending | None:
     if not isinstance(row, Peer) or row.settings.pin == "key":
         return None
     end, pin = max((end, pin.digest) for file in record or () for pin, end in zip(file.pins, file.ends, strict=True))
+    until = row.settings.until
+    if until is not None and until.timestamp() <= end:
+        return None
     return Ending(name, Fingerprint(pin), end)
 
 

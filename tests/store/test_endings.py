@@ -57,6 +57,13 @@ def test_a_peer_whose_key_is_pinned_does_not_end(yard: Yard) -> None:
     assert ends(yard) == {"bob": LATER}
 
 
+def test_a_peer_that_is_admitted_until_an_earlier_day_ends_by_that(yard: Yard) -> None:
+    """What its certificate does afterwards is nobody's concern; the twin is admitted for longer than it is valid."""
+    yard.pin("alice", SOON, settings=f"until = {NOW + 2 * DAY:%Y-%m-%d}")
+    yard.pin("bob", SOON, settings=f"until = {NOW + 5 * DAY:%Y-%m-%d}")
+    assert ends(yard) == {"bob": SOON}
+
+
 def test_who_is_not_admitted_does_not_end(yard: Yard) -> None:
     yard.pin("alice", SOON, settings="nonsense")
     yard.place("bob.crt", "nonsense")
