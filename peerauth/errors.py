@@ -13,6 +13,11 @@ def printable(text: str, limit: int = 200) -> str:
     return shown + "…" if len(text) > limit else shown
 
 
+def counted(count: int, what: str) -> str:
+    """`1 peer`, `2 peers`."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
 class PeerAuthError(Exception):
     """A trouble that a person can act on.
 

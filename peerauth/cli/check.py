@@ -155,7 +155,7 @@ def _clock(skew: float | None) -> str:
 
 def _row(report: Report, now: datetime) -> list[str | Cell]:
     """One of several servers."""
-    from peerauth.cli.describe import expiry
+    from peerauth.cli.describe import in_time
 
     seen, there, theirs = report.seen, report.there, report.certificate
     if seen is None:
@@ -167,7 +167,7 @@ def _row(report: Report, now: datetime) -> list[str | Cell]:
         state = Cell("yes" if there and there.certain else "as it seems")
     named = (there.name or "") if there else ""
     trip = f"{seen.round_trip * 1000:.1f} ms" if seen and seen.round_trip is not None else ""
-    return [report.peer or "", str(report.address), state, named, expiry(theirs, now) if theirs else "", trip]
+    return [report.peer or "", str(report.address), state, named, in_time(theirs, now) if theirs else "", trip]
 
 
 def _facts(report: Report, ourselves: Ourselves, now: datetime, days: int) -> dict[str, Any]:

@@ -3,39 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from peerauth.cli.ui import Cell
+from peerauth.cli.ui import Cell, Style
+from peerauth.errors import counted
+from peerauth.trust import expiry
 
 if TYPE_CHECKING:
     from peerauth.trust.certificate import Certificate
     from peerauth.trust.fingerprint import Fingerprint
     from peerauth.trust.peers import Peer, PeerSettings
 
-_SOON = timedelta(days=30)
 _LABEL = len("key fingerprint:")
 
 
-def span(length: timedelta) -> str:
-    """A length of time in its largest whole unit: `3 days`, `1 hour`."""
-    seconds = int(length.total_seconds())
-    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
-        if seconds >= size:
-            count = seconds // size
-            return f"{count} {unit}{'' if count == 1 else 's'}"
-    return "less than a minute"
-
-
-def expiry(certificate: Certificate, now: datetime, settings: PeerSettings | None = None) -> Cell:
-    """In what time this certificate expires, or is retired; red when it has, yellow when it soon will."""
+def in_time(certificate: Certificate, now: datetime, settings: PeerSettings | None = None) -> Cell:
+    """In what time a certificate expires, or is retired; red when it has or urgently will, yellow when it soon will."""
     retires = settings.retires(certificate) if settings else None
     if retires is not None and retires < certificate.not_after:
-        return Cell(f"{span(retires - now)}, then retired", "yellow") if now < retires else Cell("retired", "red")
-    left = certificate.not_after - now
-    if left < timedelta(0):
-        return Cell(f"expired {span(-left)} ago", "red")
-    return Cell(span(left), "yellow" if left < _SOON else "")
+        return Cell(f"{expiry.span(retires - now)}, then retired", "yellow") if now < retires else Cell("retired", "red")
+    reached = expiry.level(certificate.not_after, now)
+    style: Style = "" if reached is None else "yellow" if reached > expiry.URGENT else "red"
+    return Cell(expiry.time_left(certificate.not_after, now), style)
 
 
 def validity(certificate: Certificate, now: datetime) -> str:
@@ -43,11 +33,11 @@ def validity(certificate: Certificate, now: datetime) -> str:
     dates = f"{certificate.not_before:%Y-%m-%d} to {certificate.not_after:%Y-%m-%d}"
     if now < certificate.not_before:
         return f"{dates} (not valid yet)"
-    left = expiry(certificate, now).text
-    return f"{dates} ({left if left.startswith('expired') else left + ' left'})"
+    left = expiry.time_left(certificate.not_after, now)
+    return f"{dates} ({left if now > certificate.not_after else left + ' left'})"
 
 
-def certificate_facts(certificate: Certificate, now: datetime) -> dict[str, Any]:
+def certificate_facts(certificate: Certificate, now: datetime, *, by_key: bool = False) -> dict[str, Any]:
     """A certificate for programs."""
     return {
         "fingerprint": certificate.fingerprint,
@@ -55,12 +45,12 @@ def certificate_facts(certificate: Certificate, now: datetime) -> dict[str, Any]
         "key_type": certificate.key_type,
         "not_before": certificate.not_before,
         "not_after": certificate.not_after,
-        "days_left": (certificate.not_after - now).days,
+        "days_left": expiry.days_left(certificate.not_after, now),
         "subject": certificate.subject,
         "issuer": certificate.issuer,
         "serial": f"{certificate.serial:x}",
         "alternative_names": certificate.alternative_names,
-        "unusual": certificate.unusual(now),
+        "unusual": certificate.unusual(now, by_key=by_key),
     }
 
 
@@ -69,6 +59,7 @@ def certificate_lines(
 ) -> list[tuple[str, str]]:
     """A certificate for people; with the settings of its peer also when it is retired."""
     retires = settings.retires(certificate) if settings else None
+    by_key = settings is not None and settings.pin == "key"
     return [
         ("fingerprint", str(certificate.fingerprint)),
         *words_lines(certificate.fingerprint),
@@ -80,7 +71,7 @@ def certificate_lines(
         ("issuer", "itself" if certificate.self_signed else certificate.issuer),
         ("serial", f"{certificate.serial:x}"),
         ("names", ", ".join(certificate.alternative_names) or "none"),
-        *(("unusual", sentence) for sentence in certificate.unusual(now)),
+        *(("unusual", sentence) for sentence in certificate.unusual(now, by_key=by_key)),
     ]
 
 
@@ -93,10 +84,14 @@ def words_lines(fingerprint: Fingerprint) -> list[tuple[str, str]]:
 
 
 def peer_facts(peer: Peer, certificates: Sequence[Certificate], now: datetime) -> dict[str, Any]:
-    """A peer for programs."""
+    """A peer for programs. It expires with the certificate that lasts longest; never, where its key is pinned."""
     settings = peer.settings
+    by_key = settings.pin == "key"
+    expires = None if by_key else max((certificate.not_after for certificate in certificates), default=None)
     return {
         "name": peer.name,
+        "expires": expires,
+        "days_left": None if expires is None else expiry.days_left(expires, now),
         "fingerprints": peer.pins,
         "note": settings.note,
         "tags": settings.tags,
@@ -108,7 +103,7 @@ def peer_facts(peer: Peer, certificates: Sequence[Certificate], now: datetime) -
         "rotation": settings.rotation,
         "rotated": settings.rotated,
         "retire": {str(pin): moment for pin, moment in settings.retire},
-        "certificates": [certificate_facts(certificate, now) for certificate in certificates],
+        "certificates": [certificate_facts(certificate, now, by_key=by_key) for certificate in certificates],
     }
 
 
@@ -118,10 +113,10 @@ def settings_lines(settings: PeerSettings) -> list[tuple[str, str]]:
         ("note", settings.note),
         ("tags", ", ".join(settings.tags)),
         ("address", settings.address or ""),
-        ("pin", "its key, in any certificate" if settings.pin == "key" else ""),
+        ("pin", "its key, in any certificate that is valid" if settings.pin == "key" else ""),
         ("from", ", ".join(str(network) for network in settings.sources)),
         ("until", f"{settings.until:%Y-%m-%d %H:%M} UTC" if settings.until else ""),
-        ("at most", f"{settings.max_connections} connections" if settings.max_connections else ""),
+        ("at most", counted(settings.max_connections, "connection") if settings.max_connections else ""),
         ("rotation", settings.rotation or ""),
         ("rotated", f"{settings.rotated:%Y-%m-%d %H:%M} UTC" if settings.rotated else ""),
     ]

@@ -58,6 +58,7 @@ def identity(
     """
     from peerauth.cli.describe import certificate_facts
     from peerauth.store.config import load_config
+    from peerauth.trust import expiry
 
     if sum((pem, fingerprint, words, qr, p12 is not None)) > 1:
         raise UsageError("usage", "--pem, --fingerprint, --words, --qr and --p12 exclude each other: choose one")
@@ -83,11 +84,9 @@ def identity(
         _show_words(ui, certificate)
     else:
         _show(ui, config, certificate, now)
-    if now > certificate.not_after:
-        ui.warn(
-            "this certificate has expired: no peer admits it",
-            "to make a new pair and keep the old one: peerauth keygen --force",
-        )
+    if expiry.level(certificate.not_after, now) is not None:
+        text = f"this certificate {expiry.sentence(certificate.not_after, now)}"
+        ui.warn(text, expiry.advice(None, certificate.not_after, now))
 
 
 def _certificate(ui: Ui, config: Config) -> Certificate:

@@ -163,7 +163,7 @@ def _reachable(address: Address) -> list[Address]:
 
 
 def _show(ui: Ui, token: Token, wish: _Wish) -> None:
-    from peerauth.cli.describe import span
+    from peerauth.trust.expiry import span
 
     if ui.json:
         facts = {"token": token.text, "id": token.id.hex(), "expires": token.expires, "uses": wish.uses, "name": wish.name}
@@ -185,7 +185,7 @@ def _show_qr(text: str) -> None:
 
 
 def _list(ui: Ui, book: Invitations, now: datetime) -> None:
-    from peerauth.cli.describe import span
+    from peerauth.trust.expiry import span
 
     invitations = book.all()
     if ui.json:

@@ -57,7 +57,7 @@ def list_peers(ui: Ui) -> None:
 
 
 def _rows(peer: Peer, certificates: Sequence[Certificate], now: datetime) -> list[list[str | Cell]]:
-    from peerauth.cli.describe import expiry
+    from peerauth.cli.describe import in_time
 
     known = {certificate.fingerprint: certificate for certificate in certificates}
     until = peer.settings.until
@@ -66,8 +66,10 @@ def _rows(peer: Peer, certificates: Sequence[Certificate], now: datetime) -> lis
         certificate = known.get(pin)
         if until is not None and now >= until:
             left: str | Cell = Cell(f"was admitted until {until:%Y-%m-%d}", "red")
+        elif peer.settings.pin == "key":
+            left = "key pinned"
         else:
-            left = expiry(certificate, now, peer.settings) if certificate else "?"
+            left = in_time(certificate, now, peer.settings) if certificate else "?"
         key = certificate.key_type if certificate else "?"
         rows.append([peer.name, folded(pin), key, left, ", ".join(peer.tags), peer.settings.note])
     return rows

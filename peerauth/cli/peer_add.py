@@ -100,7 +100,8 @@ def add(
     reports: list[dict[str, Any]] = []
     for addition in additions:
         new, changed = _add(ui, addition, wanted, directory)
-        told = _tell(ui, addition, config, others, now)
+        noted = directory.current.get(addition.name)
+        told = _tell(ui, addition, config, others, now, by_key=noted is not None and noted.settings.pin == "key")
         others += [(addition.name, certificate.subject) for certificate in addition.certificates]
         pins = [certificate.fingerprint for certificate in addition.certificates]
         reports.append({"name": addition.name, "fingerprints": pins, "added": new, "changed": changed, "unusual": told})
@@ -150,7 +151,7 @@ def _named(held: list[Certificate], file: Path, name: str | None, directory: Pee
     pinned: dict[str, list[Certificate]] = {}
     fresh: list[_Addition] = []
     for certificate in held:
-        holder = directory.current.holder(certificate.fingerprint)
+        holder = directory.current.known(certificate)
         if holder is not None:
             pinned.setdefault(holder.name, []).append(certificate)
         else:
@@ -198,11 +199,13 @@ def _compare(found: Sequence[tuple[str, Certificate]], expected: Fingerprint) ->
         )
 
 
-def _tell(ui: Ui, addition: _Addition, config: Config, others: Sequence[tuple[str, str]], now: datetime) -> list[str]:
+def _tell(
+    ui: Ui, addition: _Addition, config: Config, others: Sequence[tuple[str, str]], now: datetime, *, by_key: bool
+) -> list[str]:
     """Say what a careful person would want to know, and return it. `others` are peers and subjects that they have."""
     told = []
     for certificate in addition.certificates:
-        told += certificate.unusual(now)
+        told += certificate.unusual(now, by_key=by_key)
         told += [
             f"it has the same subject as the peer {name}: software that looks at names cannot tell them apart"
             for name, subject in dict.fromkeys(others)
@@ -231,6 +234,8 @@ def _add(ui: Ui, addition: _Addition, wanted: Wanted, directory: PeerDirectory) 
     changed = directory.add(addition.name, addition.certificates, settings)
     if known is None:
         ui.say(f"pinned {addition.name} ({addition.origin})")
+    elif not {certificate.fingerprint for certificate in addition.certificates} <= set(known.pins):
+        ui.say(f"{addition.name} is pinned by its key already; its newer certificate was put in the place of the old one")
     elif changed:
         ui.say(f"{addition.name} is pinned already; what is noted about it was changed")
     else:

@@ -35,6 +35,10 @@ COMMANDS = {
     "keygen": ("keygen:keygen", "Make this node's private key and certificate, config.toml and peers/."),
     "id": ("identity:identity", "Show this node's name, fingerprint and validity."),
     "serve": ("serve:serve", "Run the services of config.toml, or the one described by the options, for pinned peers only."),
+    "status": (
+        "status:status",
+        "Show how this node stands: its certificate, its peers, its services, and the server that runs here.",
+    ),
     "connect": ("connect:connect", "Reach a peer: standard input goes there, what it answers comes to standard output."),
     "get": ("get:get", "Ask a peer for something over HTTPS."),
     "check": ("check:check", "See whether a peer and this node admit each other, and if not, why, and what to type."),

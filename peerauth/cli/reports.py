@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from peerauth.address import Address
 from peerauth.cli.ui import Ui
+from peerauth.errors import counted
 
 if TYPE_CHECKING:
     from peerauth.server.audit import Event
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from peerauth.store.peerdir import PeerDirectory
 
 _NAMED = 5  # peers, when it is said for whom a service is
-_LOUD = {"refused", "ended", "problem", "target-down", "left-out", "worker-ended"}
+_LOUD = {"refused", "ended", "problem", "target-down", "left-out", "worker-ended", "expires"}
 
 
 class Reports:
@@ -73,11 +74,11 @@ class Reports:
             self._ui.emit({"event": "listening", "service": service.name, "address": str(address), "peers": count})
             return
         what = f"relays to {service.target}" if service.target else "says hello"
-        self._ui.say(f"{self._config.name} {what} on {address} for {_counted(first, count)}")
+        self._ui.say(f"{self._config.name} {what} on {address} for {_named(first, count)}")
 
     def stopping(self, connections: int) -> None:
         """So many connections are open and get time to end."""
-        left = "1 open connection has" if connections == 1 else f"{connections} open connections have"
+        left = f"{counted(connections, 'open connection')} {'has' if connections == 1 else 'have'}"
         self._ui.say(f"stopping; {left} {self._config.limits.drain:g} s to end")
 
     def status(self, totals: Totals) -> None:
@@ -102,8 +103,8 @@ def _is_terminal() -> bool:
     return any(os.isatty(descriptor) for descriptor in (0, 1, 2))
 
 
-def _counted(first: list[str], count: int) -> str:
+def _named(first: list[str], count: int) -> str:
     if not count:
         return "nobody yet; to admit someone: peerauth peer add FILE"
     more = f" and {count - len(first)} more" if count > len(first) else ""
-    return f"{count} {'peer' if count == 1 else 'peers'}: {', '.join(first)}{more}"
+    return f"{counted(count, 'peer')}: {', '.join(first)}{more}"

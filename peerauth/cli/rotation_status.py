@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from peerauth.cli.describe import span
 from peerauth.cli.ui import Cell, Ui
 from peerauth.store.config import Config
 from peerauth.store.home import read_own_certificate
 from peerauth.trust.errands import Errand, Outcome, Succession
+from peerauth.trust.expiry import span
 from peerauth.trust.peers import Peer, PeerSet
 
 _SAID = {

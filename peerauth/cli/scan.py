@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -57,8 +57,9 @@ def scan(
             f"{where} presents {certificate.fingerprint}, not the expected {expected}",
             "someone may stand in between; nothing was pinned",
         )
-    holder = directory.current.holder(certificate.fingerprint) if directory is not None else None
-    facts = {"address": str(where), "pinned_as": holder.name if holder else None}
+    holder = directory.current.known(certificate) if directory is not None else None
+    by_key = holder is not None and certificate.fingerprint not in holder.pins
+    facts = {"address": str(where), "pinned_as": holder.name if holder else None, "pinned_by_key": by_key}
     _show(ui, certificate, facts, only=add is None)
     if add is not None and directory is not None:
         confirmed = expected is not None or holder is not None
@@ -67,13 +68,13 @@ def scan(
         ui.say(f"nothing was pinned; to pin it: peerauth peer scan {where} --add NAME --expect FINGERPRINT")
 
 
-def _show(ui: Ui, certificate: Certificate, facts: dict[str, str | None], *, only: bool) -> None:
+def _show(ui: Ui, certificate: Certificate, facts: dict[str, Any], *, only: bool) -> None:
     now = datetime.now(UTC)
     if ui.json:
         if only:
             ui.emit({**facts, **certificate_facts(certificate, now)})
         return
-    pinned = f"as {facts['pinned_as']}" if facts["pinned_as"] else "no"
+    pinned = f"as {facts['pinned_as']}{', by its key' if facts['pinned_by_key'] else ''}" if facts["pinned_as"] else "no"
     ui.data(aligned([*certificate_lines(certificate, now), ("pinned", pinned)]))
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -127,20 +129,43 @@ async def _alone(job: Job, reports: Reports) -> None:
     server = job.server(reports.event)
     told = _listen_to_signals(server, reports)
     try:
-        for service in job.services:
-            for address in server.add_service(service):
-                reports.listening(service, address)
+        places = [(service, address) for service in job.services for address in server.add_service(service)]
     except BaseException:
         await server.stop(0)
         raise
     gc.collect()
     gc.freeze()  # what is here now stays: walking through it again and again would hold the loop up
-    if await told.get() is signal.SIGINT:
-        await server.stop(0)
+    with _shown(job, server, [(service.name, address) for service, address in places]):
+        for service, address in places:
+            reports.listening(service, address)
+        if await told.get() is signal.SIGINT:
+            await server.stop(0)
+            return
+        if len(server.live):
+            reports.stopping(len(server.live))
+        await server.drain(told.get())
+
+
+@contextlib.contextmanager
+def _shown(job: Job, server: Server, places: list[tuple[str, Address]]) -> Iterator[None]:
+    """Let `status` see how this process stands, while the block runs."""
+    import asyncio
+
+    from peerauth.server.window import Standing, Window
+
+    standing = Standing(places, server.live.share.tally, datetime.now(UTC))
+    window = Window(job.config.path.parent, lambda: standing.facts(1))
+    window.open()
+    if (descriptor := window.fd) is None:
+        yield
         return
-    if len(server.live):
-        reports.stopping(len(server.live))
-    await server.drain(told.get())
+    loop = asyncio.get_running_loop()
+    loop.add_reader(descriptor, window.show)
+    try:
+        yield
+    finally:
+        loop.remove_reader(descriptor)
+        window.close()
 
 
 def _listen_to_signals(server: Server, reports: Reports) -> asyncio.Queue[signal.Signals]:

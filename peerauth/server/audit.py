@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from peerauth.errors import printable
+from peerauth.errors import counted, printable
 from peerauth.rate import Bucket
 from peerauth.trust.decision import Admitted
 
@@ -35,6 +35,7 @@ class Event:
     code: str | None = None
     worker: int | None = None
     pid: int | None = None
+    days_left: int | None = None
 
     def as_data(self) -> dict[str, Any]:
         """The event without what is not set, for JSON."""
@@ -101,4 +102,4 @@ class Audit:
             self._say_left_out(count)
 
     def _say_left_out(self, count: int) -> None:
-        self._sink(Event("left-out", f"{count} more refusals were not listed one by one"))
+        self._sink(Event("left-out", f"{counted(count, 'more refusal')}, not listed one by one"))

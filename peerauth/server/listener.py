@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from peerauth.errors import PeerAuthError
+from peerauth.errors import PeerAuthError, counted
 from peerauth.net.sockets import close_listener
 from peerauth.server.arrivals import Arrival, TurnedAway
 from peerauth.server.audit import Audit, Event, handler_failed
@@ -124,7 +124,7 @@ class Listener:
         if in_all > self._shared.limits.max_connections:
             refused = _no_room(admitted)
         elif peer.settings.max_connections is not None and of_peer > peer.settings.max_connections:
-            reason = f"the peer has {peer.settings.max_connections} connections already, as many as it may have"
+            reason = f"the peer has {counted(peer.settings.max_connections, 'connection')} already, as many as it may have"
             refused = Refused(Code.TOO_MANY, admitted.fingerprint, peer, reason)
         else:
             return

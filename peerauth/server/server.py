@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from peerauth.address import Address
-from peerauth.errors import PeerAuthError, printable
+from peerauth.errors import PeerAuthError, counted, printable
 from peerauth.net.sockets import allow_many_files, bound_address, close_listener, open_listeners
 from peerauth.server.answers import HANDLERS
 from peerauth.server.audit import Audit, Event, handler_failed
@@ -28,6 +28,7 @@ from peerauth.server.live import Connection, LiveConnections
 from peerauth.server.porch import Porch
 from peerauth.server.presence import Presence
 from peerauth.server.relay import relay_to
+from peerauth.server.reminders import Reminders
 from peerauth.server.tally import Share, Tally
 from peerauth.store.config import Config, Limits, Service
 from peerauth.store.own import Own
@@ -105,8 +106,12 @@ class Server:
             socket.socket.close if inherited else close_listener,
         )
         self._following = asyncio.create_task(self._follow())
+        office = self._office
+        self._reminders = Reminders(lambda: office.identity.certificate, peers, office.state if config else None)
         self._ticking = asyncio.create_task(self._tick())
         self._also: list[asyncio.Task[None]] = []
+        if share.worker == 0:  # of several workers one is enough
+            self.do_also(self._reminders.follow(self._audit.common))
 
     def add_service(self, service: Service, sockets: list[socket.socket] | None = None) -> list[Address]:
         """Open a configured service, at `sockets` if they are there already, and return where it listens.
@@ -214,16 +219,17 @@ class Server:
 
     def _on_change(self, change: Change) -> None:
         self._known = change.after
+        self._reminders.look_at((*change.added, *change.changed))
         if change.removed or change.changed:
             concerned = {*change.removed, *change.changed}
             self._decide_again([name for name in self.live.names() if name in concerned], change.after)
         for verb, changed in (("added", change.added), ("removed", change.removed), ("changed", change.changed)):
             for name in changed[:20]:
-                self._audit.common(
-                    Event(f"peer-{verb}", f"{name} was {verb}; {len(change.after)} peers are admitted", peer=name)
-                )
-            if len(changed) > 20:
-                self._audit.common(Event(f"peer-{verb}", f"{len(changed) - 20} more peers were {verb}"))
+                self._audit.common(Event(f"peer-{verb}", f"{name} was {verb}; {_admitted(len(change.after))}", peer=name))
+            more = len(changed) - 20
+            if more > 0:
+                text = f"{counted(more, 'more peer')} {'was' if more == 1 else 'were'} {verb}"
+                self._audit.common(Event(f"peer-{verb}", text))
         for problem in change.problems[:20]:
             self._audit.common(Event("problem", problem.message, code=problem.code))
 
@@ -289,6 +295,10 @@ class Server:
         await asyncio.sleep(0)  # what the threads had is handed back to the loop, and closed there
         await self._desk.office.refusals.close()
         close_lingering()
+
+
+def _admitted(count: int) -> str:
+    return f"{counted(count, 'peer')} {'is' if count == 1 else 'are'} admitted"
 
 
 def alpn_of(service: Service) -> tuple[bytes, ...]:

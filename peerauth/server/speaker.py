@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from peerauth.address import Address
+from peerauth.errors import counted
 from peerauth.server.audit import Audit, Event
 from peerauth.server.channel import as_event
 from peerauth.server.once import Once
@@ -88,7 +89,7 @@ class Speaker:
             except Exception:  # noqa: BLE001 - a closed pipe, a full disk: nobody who comes or goes is to suffer from it
                 _log.debug("something could not be said", exc_info=True)
             if not self._unsaid and self._unlisted:
-                text = f"{self._unlisted} events were not listed: they came faster than they were read"
+                text = f"{counted(self._unlisted, 'event')} not listed: more came than was read"
                 self._unlisted = 0
                 self.say(Event("left-out", text))
 
@@ -108,7 +109,7 @@ class Speaker:
         if kind == "log":
             self.later(lambda: self.voice.log(str(value)))
         elif kind == "dropped" and isinstance(value, int):
-            text = f"{value} events of worker {number} were not listed: they came faster than they were read"
+            text = f"{counted(value, 'event')} of worker {number} not listed: more came than was read"
             self.say(Event("left-out", text, worker=number))
         elif kind == "left_out" and isinstance(value, int):
             self._audit.left_out(value)

@@ -21,7 +21,10 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
 
+from peerauth.address import Address
 from peerauth.errors import PeerAuthError
 from peerauth.net.sockets import bound_address, close_listener, open_for_workers
 from peerauth.server.audit import Event
@@ -32,7 +35,9 @@ from peerauth.server.presence import take_over, unusable
 from peerauth.server.server import alpn_of
 from peerauth.server.speaker import Speaker, Voice
 from peerauth.server.tally import Tally
+from peerauth.server.window import Standing, Window
 from peerauth.server.worker import DRAIN, LOOK, NOW, STAND_IN, STEP_BACK, Estate, Job, work
+from peerauth.store.config import Service
 
 _TOLD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 _GRACE = 5.0  # seconds for what should take none, before a worker is killed
@@ -72,6 +77,7 @@ class Supervisor:
         self._announced = False
         self._stopping: str | None = None
         self._deadline: float | None = None
+        self._window = Window(job.config.path.parent, self._facts)
 
     def run(self) -> None:
         """Serve until told to stop. Raises PeerAuthError: `cannot-listen`, or `worker-failed` when they cannot start."""
@@ -83,9 +89,13 @@ class Supervisor:
                 doors.append(open_for_workers(service.listen, len(self._workers)))
                 self._estate = Estate(tuple(doors), contexts, self._tally)
                 contexts.get(alpn_of(service))
+            places = [(service.name, address) for service, address in self._places()]
+            self._standing = Standing(places, self._tally, datetime.now(UTC))
+            self._window.open()
             with self._signals():
                 self._supervise()
         finally:
+            self._window.close()
             self._kill()
             self._close_doors()
             self._speaker.end()
@@ -117,6 +127,8 @@ class Supervisor:
             for worker in self._workers:
                 if worker.channel is not None and worker.channel.fileno() in ready:
                     self._hear(worker)
+            if self._window.fd in ready:
+                self._window.show()
             self._reap()
             self._be_told()
             self._keep_time()
@@ -125,6 +137,8 @@ class Supervisor:
         """Until something happens that we can deal with: a signal, a worker's word, an outlet that takes more, or a time."""
         poll = select.poll()
         poll.register(self._wake.fileno(), select.POLLIN)
+        if self._window.fd is not None:
+            poll.register(self._window.fd, select.POLLIN)
         if self._speaker.waits and self._voice.outlet is not None:
             poll.register(self._voice.outlet, select.POLLOUT)
         else:
@@ -196,6 +210,7 @@ class Supervisor:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _TOLD)
             others = [worker.channel for worker in self._workers if worker.channel is not None]
+            self._window.leave()
             for sock in (ours, self._wake, self._woken, *others):
                 sock.close()  # most of all the parent's ends of channels, which must end with the parent
             work(number, self._job, self._estate, theirs)
@@ -235,8 +250,8 @@ class Supervisor:
         self._speaker.say(Event("worker-ended", text, code="worker-ended", worker=worker.number + 1, pid=pid))
 
     def _arrange(self) -> None:
-        """Whoever is not there has a stand-in who is."""
-        for worker in self._workers:
+        """Whoever is not there has a stand-in who is; when all are to end, there are no doors to stand at."""
+        for worker in self._workers if self._stopping is None else ():
             if worker.ready:
                 if worker.stand_in is not None:
                     worker.stand_in.tell(STEP_BACK, worker.number)
@@ -247,6 +262,13 @@ class Supervisor:
                     worker.stand_in.tell(STAND_IN, worker.number)
 
     # What they say
+
+    def _facts(self) -> dict[str, Any]:
+        return self._standing.facts(sum(worker.ready for worker in self._workers))
+
+    def _places(self) -> list[tuple[Service, Address]]:
+        rows = zip(self._job.services, self._estate.doors, strict=True)
+        return [(service, bound_address(sock)) for service, doors in rows for sock in doors[0]]
 
     def _hear(self, worker: _Worker) -> bool:
         heard = False
@@ -266,9 +288,8 @@ class Supervisor:
         if self._announced or not all(other.ready for other in self._workers):
             return
         self._announced = True
-        for service, rows in zip(self._job.services, self._estate.doors, strict=True):
-            for sock in rows[0]:
-                self._speaker.later(functools.partial(self._voice.listening, service, bound_address(sock)))
+        for service, address in self._places():
+            self._speaker.later(functools.partial(self._voice.listening, service, address))
 
     # What we are told, and the end
 

@@ -108,7 +108,7 @@ class Share:
 
     def __init__(self, tally: Tally, worker: int) -> None:
         self.tally = tally
-        self._worker = worker
+        self.worker = worker
         self._words = tally._words  # noqa: SLF001 - the same thing, seen from one worker
         self._row = tally._rows + worker * _ROW  # noqa: SLF001
         self._held: dict[str, tuple[int, int]] = {}  # by name: the slot, and how many connections
@@ -161,7 +161,7 @@ class Share:
 
     def begin_epoch(self) -> None:
         """See Tally.begin_epoch."""
-        self.tally.begin_epoch(self._worker)
+        self.tally.begin_epoch(self.worker)
 
     def _let_go(self, name: str) -> None:
         slot, held = self._held[name]
@@ -173,7 +173,7 @@ class Share:
             self._words[self._cell(slot)] = held - 1
 
     def _cell(self, slot: int) -> int:
-        return self.tally._counts + self._worker * self.tally._slots + slot  # noqa: SLF001
+        return self.tally._counts + self.worker * self.tally._slots + slot  # noqa: SLF001
 
     def _sum(self, slot: int) -> int:
         if slot < 0:

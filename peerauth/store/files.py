@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -18,6 +19,7 @@ from typing import BinaryIO
 from peerauth.errors import BadInput, PeerAuthError, printable
 
 _TEMPORARY = ".tmp"
+_LOOKS, _PAUSE = 5, 0.01  # two who look at the same time may take each other for a holder; looking takes microseconds
 _READING = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
@@ -154,19 +156,6 @@ def locked(path: Path) -> Iterator[None]:
         os.close(descriptor)  # which lets go of it
 
 
-def _lock(descriptor: int) -> None:
-    if sys.platform == "win32":
-        import msvcrt  # noqa: PLC0415 - Windows alone has it
-
-        while True:
-            with contextlib.suppress(OSError):  # it gives up after ten seconds
-                msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)
-                return
-    import fcntl  # noqa: PLC0415 - Windows has none
-
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-
-
 @contextlib.contextmanager
 def held(path: Path, *, shared: bool = False) -> Iterator[bool]:
     """Have the lock that is this file until the block ends, as a sign of life; whether it could be had.
@@ -176,7 +165,7 @@ def held(path: Path, *, shared: bool = False) -> Iterator[bool]:
     with _reported(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        yield _lock_at_once(descriptor, shared=shared, wait=shared)
+        yield _had(descriptor, shared=shared, wait=shared)
     finally:
         os.close(descriptor)
 
@@ -188,24 +177,36 @@ def is_held(path: Path, *, shared: bool = False) -> bool:
     except OSError:
         return False
     try:
-        return not _lock_at_once(descriptor, shared=not shared, wait=False)
+        for _ in range(_LOOKS):
+            if _had(descriptor, shared=not shared, wait=False):
+                return False
+            time.sleep(_PAUSE)
+        return True
     finally:
         os.close(descriptor)
 
 
-def _lock_at_once(descriptor: int, *, shared: bool, wait: bool) -> bool:
-    try:
-        if sys.platform == "win32":
-            import msvcrt  # noqa: PLC0415 - Windows alone has it
+def _had(descriptor: int, *, shared: bool, wait: bool) -> bool:
+    with contextlib.suppress(OSError):
+        _lock(descriptor, shared=shared, wait=wait)
+        return True
+    return False
 
+
+def _lock(descriptor: int, *, shared: bool = False, wait: bool = True) -> None:
+    if sys.platform == "win32":
+        import msvcrt  # noqa: PLC0415 - Windows alone has it
+
+        if not wait:
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl  # noqa: PLC0415 - Windows has none
+            return
+        while True:
+            with contextlib.suppress(OSError):  # it gives up after ten seconds
+                msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)
+                return
+    import fcntl  # noqa: PLC0415 - Windows has none
 
-            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
-    except OSError:
-        return False
-    return True
+    fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from peerauth.errors import BadInput
 from peerauth.store import files
@@ -55,20 +56,24 @@ class PeerDirectory(PeerPins):
     def check_addition(self, name: str, certificates: Iterable[Certificate]) -> None:
         """Raise what `add` would raise, and change nothing; `current` must be fresh."""
         known = self.current.get(check_name(name))
-        fingerprints = {c.fingerprint for c in certificates}
-        for fingerprint in fingerprints:
-            holder = self.current.holder(fingerprint)
+        certificates = list(certificates)
+        for certificate in certificates:
+            holder = self.current.known(certificate)
             if holder is not None and holder.name != name:
+                what = "certificate is pinned" if certificate.fingerprint in holder.pins else "certificate's key is pinned"
                 raise BadInput(
                     "already-pinned",
-                    f"this certificate is pinned already, as {holder.name}",
+                    f"this {what} already, as {holder.name}",
                     f"to give it another name: peerauth peer rename {holder.name} {name}",
                 )
-        if known is not None and not fingerprints <= set(known.pins):
+        if known is not None and not all(self._has(known, c) for c in certificates):
+            again = "then add it again"
+            if {c.key_fingerprint for c in self.certificates(name)} == {c.key_fingerprint for c in certificates}:
+                again = "then add it again, with --pin key if its software always renews it over the same key, as it did now"
             raise BadInput(
                 "name-taken",
                 f"there is a peer {name} already, with another certificate ({known.pins[0]})",
-                f"if it has a new certificate: peerauth peer remove {name}   then add it again; or choose --name",
+                f"if it has a new certificate: peerauth peer remove {name}   {again}; or choose --name",
             )
         if known is None and self.files_of(name):
             raise BadInput(
@@ -77,10 +82,15 @@ class PeerDirectory(PeerPins):
                 f"to take it away: peerauth peer remove {name}",
             )
 
+    def _has(self, peer: Peer, certificate: Certificate) -> bool:
+        holder = self.current.known(certificate)
+        return holder is not None and holder.name == peer.name
+
     def add(self, name: str, certificates: list[Certificate], settings: PeerSettings | None = None) -> bool:
         """Pin these certificates as the peer `name`; True when something changed.
 
-        Settings are written first, so that the peer is never admitted without its restrictions. Raises
+        A peer that is pinned by its key may have a newer certificate over it, which then takes the old one's place. Settings
+        are written first, so that the peer is never admitted without its restrictions. Raises
         BadInput("name-taken") when the name has other certificates, BadInput("already-pinned") when another peer has one.
         """
         files.make_directory(self.path)
@@ -90,6 +100,8 @@ class PeerDirectory(PeerPins):
     def _add(self, name: str, certificates: list[Certificate], settings: PeerSettings | None) -> bool:
         known = self.refresh().get(name)
         self.check_addition(name, certificates)
+        renewed = known if known and not {c.fingerprint for c in certificates} <= set(known.pins) else None
+        file = self._one_file(renewed, certificates) if renewed else self.path / f"{name}.crt"
         notes = self.path / f"{name}.toml"
         changed = False
         if settings is not None and (known is None or settings != known.settings):
@@ -100,11 +112,20 @@ class PeerDirectory(PeerPins):
             changed = True
         elif known is None:
             files.remove(notes)  # left over from an earlier peer of this name
-        if known is None:
-            files.write_new(self.path / f"{name}.crt", "".join(c.pem for c in certificates).encode())
+        if known is None or renewed:
+            write = files.write_new if known is None else files.write_atomic
+            write(file, "".join(c.pem for c in certificates).encode())
             changed = True
-        self._look_again(notes.name, f"{name}.crt")
+        self._look_again(notes.name, file.name)
         return changed
+
+    def _one_file(self, known: Peer, certificates: list[Certificate]) -> Path:
+        """The file of a peer whose certificates were renewed over the keys that are pinned, if these alone are in it."""
+        paths = self.files_of(known.name)
+        if len(paths) == 1 and set(known.keys) == {certificate.key_fingerprint for certificate in certificates}:
+            return paths[0]
+        text = f"{known.name} is pinned by its key, and admitted with this certificate already"
+        raise BadInput("already-pinned", text, f"to keep the certificate as well, put it there: {files.shown(paths[0])}")
 
     def enrol(
         self,
@@ -120,7 +141,7 @@ class PeerDirectory(PeerPins):
         """
         check_name(wanted)
         for name in (wanted, *(f"{wanted[:60]}-{number}" for number in range(2, _NAMESAKES))):
-            holder = self.refresh().holder(certificate.fingerprint)
+            holder = self.refresh().known(certificate)
             if holder is not None:
                 return holder.name
             if name in reserved:

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -30,6 +31,8 @@ from peerauth.store.records import (
     Problem,
     Record,
     count_of,
+    end_of,
+    ending_of,
     file_names,
     files_of,
     is_notes,
@@ -41,9 +44,10 @@ from peerauth.store.records import (
     row_of,
     usual,
 )
+from peerauth.trust.expiry import Ending
 from peerauth.trust.layers import Layered
 from peerauth.trust.peers import NAME, PeerSet, Row, check_name
-from peerauth.trust.reading import leaves, plain_pin, read_certificates
+from peerauth.trust.reading import glance, leaves, read_certificates, seconds
 
 MAXIMUM_BYTES = 256 << 10
 _OUR_TROUBLE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # says nothing about the directory
@@ -68,10 +72,11 @@ class Snapshot:
         """What could not be used: the directory, files, and certificates that several peers have."""
         found = [self.trouble] if self.trouble else []
         found += [problem for name in sorted(self.troubled) for problem in self.troubled[name]]
-        for first, *others in sorted(self.peers.shared.values()):
-            for name in others:
-                text = f"{name} has the same certificate as {first}; whoever holds it is known as {first}"
-                found.append(Problem(self.directory / name, "same-certificate", text))
+        for what, shared in (("certificate", self.peers.shared), ("pinned key", self.peers.shared_keys)):
+            for first, *others in sorted(names for digest, names in shared.items()):
+                for name in others:
+                    text = f"{name} has the same {what} as {first}; whoever holds it is known as {first}"
+                    found.append(Problem(self.directory / name, "same-certificate", text))
         return tuple(found)
 
 
@@ -109,6 +114,19 @@ class PeerFiles:
     def readable(self) -> bool:
         """Whether the directory itself could be read when it was last looked at as a whole."""
         return self._snapshot.trouble is None
+
+    def endings(self, by: datetime, names: Iterable[str] | None = None) -> Iterator[Ending]:
+        """The ends of the peers' certificates, or of these peers', that come until then; in no order.
+
+        Reads nothing: what is known since the files were read.
+        """
+        records, horizon = self._snapshot.records, seconds(by)
+        for name in records if names is None else names:
+            record = records.get(name)
+            if not isinstance(record, bytes) or end_of(record) <= horizon:
+                ending = ending_of(name, record)
+                if ending is not None and ending.seconds <= horizon:
+                    yield ending
 
     def places(self) -> set[Path]:
         """The directories whose changes can change the peer set: this one, its parent, and where links lead."""
@@ -233,8 +251,8 @@ class PeerFiles:
             status, data = files.read_with_status(self._prefix + file, MAXIMUM_BYTES)
         except BadInput:
             return None
-        pin = plain_pin(data)
-        return None if pin is None else usual(name, file, _settled_look(status), pin)
+        seen = glance(data)
+        return None if seen is None else usual(name, file, _settled_look(status), *seen)
 
     def _read(self, file: str, known: File | None) -> File | None:
         """One file, read with care; None when it is gone. A broken one leaves what was known."""
@@ -259,7 +277,8 @@ class PeerFiles:
             if is_notes(file) and known.settings is None:
                 message += "; until it is mended, its peer is not admitted"
             return replace(known, look=look, problem=Problem(path, error.code, message))
-        return File(file, look, tuple(c.fingerprint for c in held), tuple(c.key_fingerprint for c in held))
+        pins, keys = tuple(c.fingerprint for c in held), tuple(c.key_fingerprint for c in held)
+        return File(file, look, pins, keys, tuple(seconds(c.not_after) for c in held))
 
     def _known_before(self, file: str) -> File:
         """What a file that was never read leaves standing: notes, what their peer was admitted with until now."""

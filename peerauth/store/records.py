@@ -1,6 +1,6 @@
 """What is remembered of the files of a peer: how each looked, and the last good thing it said.
 
-Nearly every peer is one file with one certificate in it. Of that 63 bytes are kept, in one object; of anything else a tuple
+Nearly every peer is one file with one certificate in it. Of that 68 bytes are kept, in one object; of anything else a tuple
 of `File`s. The set of files is a mapping from the peer's name (the stem in lower case) to the one or the other.
 """
 
@@ -11,6 +11,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from peerauth.trust.expiry import Ending
 from peerauth.trust.fingerprint import Fingerprint
 from peerauth.trust.peers import NO_SETTINGS, Peer, PeerSettings, Row
 
@@ -19,7 +20,8 @@ _WHICH = {suffix: bytes([number]) for number, suffix in enumerate(CERTIFICATE_SU
 _LOOK = struct.Struct("<QQQIH")
 _WHOLE, _HALF = 0xFFFF_FFFF_FFFF_FFFF, 0xFFFF_FFFF
 NO_LOOK = bytes(_LOOK.size)  # no file looks like this: it will be read again
-_PIN = 1 + _LOOK.size
+_END = 1 + _LOOK.size  # of the certificate: five bytes are enough until the year 9999 (RFC 5280 section 4.1.2.5)
+_PIN = _END + 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,7 @@ class File:
     look: bytes
     pins: tuple[Fingerprint, ...] = ()
     keys: tuple[Fingerprint, ...] = ()
+    ends: tuple[int, ...] = ()  # of each pin's certificate: not after, in seconds since 1970
     settings: PeerSettings | None = None
     problem: Problem | None = None
 
@@ -72,16 +75,17 @@ def look_of(status: os.stat_result) -> bytes:
     )
 
 
-def usual(name: str, file: str, look: bytes, pin: bytes) -> bytes | None:
+def usual(name: str, file: str, look: bytes, pin: bytes, end: int) -> bytes | None:
     """The record of a peer with this one file, whose name must be the peer's and a suffix; None where it is not."""
     which = _WHICH.get(file[len(name) :])
-    return which + look + pin if which is not None and file.startswith(name) else None
+    return which + look + end.to_bytes(5) + pin if which is not None and file.startswith(name) else None
 
 
 def files_of(name: str, record: Record | None) -> tuple[File, ...]:
     """The files of a peer in full, in the order of their names."""
     if isinstance(record, bytes):
-        return (File(_usual_name(name, record), record[1:_PIN], (Fingerprint(record[_PIN:]),)),)
+        pins, ends = (Fingerprint(record[_PIN:]),), (end_of(record),)
+        return (File(_usual_name(name, record), record[1:_END], pins, ends=ends),)
     return record or ()
 
 
@@ -89,7 +93,7 @@ def record_of(name: str, files: tuple[File, ...]) -> Record | None:
     """The record of these files, as small as it can be; None when there is none."""
     if len(files) == 1 and len(files[0].pins) == 1 and files[0].problem is None:
         only = files[0]
-        return usual(name, only.name, only.look, only.pins[0].digest) or files
+        return usual(name, only.name, only.look, only.pins[0].digest, only.ends[0]) or files
     return tuple(sorted(files, key=lambda file: file.name)) or None
 
 
@@ -106,7 +110,7 @@ def count_of(record: Record | None) -> int:
 def remembered_look(name: str, record: Record | None, file: str) -> bytes | None:
     """How this file of a peer looked; None when it is not known."""
     if isinstance(record, bytes):
-        return record[1:_PIN] if _usual_name(name, record) == file else None
+        return record[1:_END] if _usual_name(name, record) == file else None
     return next((known.look for known in record or () if known.name == file), None)
 
 
@@ -122,6 +126,29 @@ def row_of(name: str, record: Record | None) -> Row | None:
     pins = tuple(dict.fromkeys(pin for file in certificates for pin in file.pins))
     keys = tuple(dict.fromkeys(key for file in certificates for key in file.keys)) if settings.pin == "key" else ()
     return Peer(name, pins, settings, keys)
+
+
+def end_of(record: bytes) -> int:
+    """When the certificate of a usual peer ends, in seconds since 1970."""
+    return int.from_bytes(record[_END:_PIN])
+
+
+def ending_of(name: str, record: Record | None) -> Ending | None:
+    """Until when the peer that these files make can come: the end of its pin that lasts longest.
+
+    None where they make no peer, where its `until` comes first, and where it is pinned by its key and may come with newer
+    certificates.
+    """
+    if isinstance(record, bytes):
+        return Ending(name, Fingerprint(record[_PIN:]), end_of(record))
+    row = row_of(name, record)
+    if not isinstance(row, Peer) or row.settings.pin == "key":
+        return None
+    end, pin = max((end, pin.digest) for file in record or () for pin, end in zip(file.pins, file.ends, strict=True))
+    until = row.settings.until
+    if until is not None and until.timestamp() <= end:
+        return None
+    return Ending(name, Fingerprint(pin), end)
 
 
 def _usual_name(name: str, record: bytes) -> str:

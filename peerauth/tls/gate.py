@@ -18,7 +18,7 @@ from ipaddress import ip_address
 from typing import Final
 
 from peerauth.address import Address as Where
-from peerauth.errors import TrustRefused
+from peerauth.errors import TrustRefused, counted
 from peerauth.rate import Bucket
 from peerauth.tls.alerts import from_alert
 from peerauth.trust.certificate import Certificate
@@ -144,6 +144,10 @@ class Gate:
         if isinstance(decision, Refused):
             return decision
         code = _CODES.get(error.verify_code, Code.MALFORMED)
+        if decision and code is Code.UNKNOWN and decision.fingerprint not in decision.peer.pins:
+            name = decision.peer.name
+            reason = f"the key of {name} is pinned, but this context must have its certificate, too ({error.verify_message})"
+            return Refused(code, decision.fingerprint, decision.peer, reason)
         said = "the certificate is not pinned" if code is Code.UNKNOWN else "OpenSSL does not accept it"
         peer, fingerprint = (decision.peer, decision.fingerprint) if decision else (None, None)
         return Refused(code, fingerprint, peer, f"{said}: {error.verify_message}")
@@ -158,7 +162,7 @@ class Gate:
         text = f"{message} ({hint})" if hint else message
         if self._told.take():
             count = self._told.left_out()
-            more = f" ({count} more refusals were not listed)" if count else ""
+            more = f" ({counted(count, 'more refusal')} not listed)" if count else ""
             _log.warning("%s: %s%s", _remote(connection) or "a connection", text, more)
         return PeerRefused(refused, text)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cached_property
 from typing import Literal, TypeVar
 
@@ -19,16 +19,21 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from peerauth.errors import BadInput, printable
+from peerauth.trust import expiry
 from peerauth.trust.fingerprint import Fingerprint
 
 MINIMUM_RSA_BITS = 2048  # NIST SP 800-57 part 1, table 2: 112 bits of security; OpenSSL's security level 2
 MINIMUM_EC_BITS = 256
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
-SOON = timedelta(days=30)
 
 # cryptography warns of names that are longer than X.520 allows, once for each length; strangers would write the log.
 warnings.filterwarnings("ignore", category=UserWarning, module=re.escape(__name__))
 
+_ISSUED = "it was issued by a certificate authority: "
+_ISSUED_AND_PINNED = (
+    "only this exact certificate is pinned, not its issuer; if its software renews it over the same key "
+    "(certbot: --reuse-key), pin that with --pin key"
+)
 _SHORT = {
     NameOID.COMMON_NAME: "CN",
     NameOID.SERIAL_NUMBER: "serialNumber",
@@ -166,20 +171,22 @@ class Certificate:
         constraints = self._extension(x509.BasicConstraints)
         return bool(constraints and constraints.ca)
 
-    def unusual(self, now: datetime) -> list[str]:
-        """What a careful person would want to know before pinning this certificate, one sentence each."""
+    def unusual(self, now: datetime, *, by_key: bool = False) -> list[str]:
+        """What a careful person would want to know before pinning this certificate, one sentence each.
+
+        `by_key`: its key is pinned. Then its own end is none of the peer's, who may have a newer one already.
+        """
         found = []
         if self.is_ca:
+            what = "its own key" if by_key else "this exact certificate"
             found.append(
-                "it says CA:TRUE: peerauth admits this exact certificate only, but software that trusts by chain would "
-                "also admit whatever it signs, and rustls refuses it"
+                f"it says CA:TRUE: peerauth admits {what} only, but software that trusts by chain would also admit "
+                "whatever it signs, and rustls refuses it"
             )
         if self.weak_key:
             found.append(f"its key is weak ({self.key_type}): it will be refused (weak-key)")
-        if now > self.not_after:
-            found.append(f"it expired on {self.not_after:%Y-%m-%d}: it will be refused (expired)")
-        elif self.not_after - now < SOON:
-            found.append(f"it expires soon, on {self.not_after:%Y-%m-%d}")
+        if not by_key and expiry.level(self.not_after, now) is not None:
+            found.append(f"it {expiry.sentence(self.not_after, now)}")
         if now < self.not_before:
             found.append(f"it is not valid before {self.not_before:%Y-%m-%d %H:%M} UTC (not-yet-valid)")
         if not self.alternative_names:
@@ -190,7 +197,7 @@ class Certificate:
             if not both <= set(usages):
                 found.append("its extendedKeyUsage names one role only: other TLS stacks refuse it in the other role")
         if not self.self_signed:
-            found.append("it was issued by a certificate authority: only this exact certificate is pinned, not its issuer")
+            found.append(_ISSUED + ("its key is pinned, not its issuer" if by_key else _ISSUED_AND_PINNED))
         return found
 
     def _extension(self, kind: type[_Extension]) -> _Extension | None:

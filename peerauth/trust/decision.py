@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
 
-from peerauth.errors import BadInput
+from peerauth.errors import BadInput, counted
 from peerauth.trust.certificate import Certificate
 from peerauth.trust.fingerprint import Fingerprint
 from peerauth.trust.peers import Peer, PeerSet
@@ -48,12 +48,16 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """This certificate is not let in, and why. `peer` is who it would have been, where that is known."""
+    """This certificate is not let in, and why. `peer` is who it would have been, where that is known.
+
+    `key` is the fingerprint of its public key, where that was looked up in vain.
+    """
 
     code: Code
     fingerprint: Fingerprint | None
     peer: Peer | None
     reason: str
+    key: Fingerprint | None = None
 
 
 Decision = Admitted | Refused
@@ -85,7 +89,7 @@ def decide(  # noqa: C901 - one question after the other, each with its answer
         return Refused(Code.MALFORMED, fingerprint, None, error.message)
     peer = peer or peers.key_holder(certificate)
     if peer is None:
-        return _unknown(fingerprint)
+        return _unknown(fingerprint, certificate.key_fingerprint)
 
     def refused(code: Code, reason: str) -> Refused:
         return Refused(code, fingerprint, peer, reason)
@@ -111,7 +115,7 @@ def decide(  # noqa: C901 - one question after the other, each with its answer
     if not policy.allows(peer):
         return refused(Code.NOT_ALLOWED, f"the service '{policy.service}' is not for this peer")
     if settings.max_connections is not None and live >= settings.max_connections:
-        return refused(Code.TOO_MANY, f"the peer has {live} connections already, as many as it may have")
+        return refused(Code.TOO_MANY, f"the peer has {counted(live, 'connection')} already, as many as it may have")
     return Admitted(peer, fingerprint)
 
 
@@ -127,8 +131,8 @@ def admitted_until(admitted: Admitted, presented: bytes) -> datetime:
 _pinned = functools.lru_cache(maxsize=1024)(Certificate)
 
 
-def _unknown(fingerprint: Fingerprint) -> Refused:
-    return Refused(Code.UNKNOWN, fingerprint, None, "the certificate is not pinned")
+def _unknown(fingerprint: Fingerprint, key: Fingerprint | None = None) -> Refused:
+    return Refused(Code.UNKNOWN, fingerprint, None, "the certificate is not pinned", key)
 
 
 def _from_one_of(networks: tuple[object, ...], remote: Address | None) -> bool:

@@ -9,7 +9,7 @@ from peerauth.errors import TrustRefused
 from peerauth.trust.certificate import Certificate
 from peerauth.trust.decision import Address, Code, Refused
 from peerauth.trust.fingerprint import Fingerprint
-from peerauth.trust.peers import NAME, PeerSet, suggest_name
+from peerauth.trust.peers import NAME, Peer, PeerSet, suggest_name
 
 Told = tuple[str, str | None]  # a message, and what to type
 LARGEST = 8 << 10  # bytes of a stranger's certificate that is read, or kept
@@ -33,12 +33,13 @@ class Scene:
 def refused_client(refused: Refused, scene: Scene | None = None) -> Told:
     """(message, hint) for the person who runs the server that refused."""
     who = f"peer {refused.peer.name}" if refused.peer else "a stranger"
-    presented = f", who presents {refused.fingerprint}" if refused.fingerprint else ""
+    over = f" over the key {refused.key}" if refused.key else ""
+    presented = f", who presents {refused.fingerprint}{over}" if refused.fingerprint else ""
     message = f"refused {who}{presented}: {refused.reason} ({refused.code})"
     if refused.code is Code.NO_CERTIFICATE:
         return message, "the client must present its certificate (curl: --cert NAME.crt --key NAME.key)"
     if refused.code is not Code.UNKNOWN or refused.fingerprint is None:
-        return message, _hint(refused.code, refused.peer.name if refused.peer else "NAME")
+        return message, _hint(refused.code, refused.peer.name if refused.peer else "NAME", by_key=_by_key(refused.peer))
     if scene is None:
         return message, f"if you know it, take its certificate: {_admitting(refused.fingerprint, None, 'NAME')}"
     more, hint = _stranger(refused.fingerprint, scene)
@@ -96,8 +97,14 @@ def quoted(claim: str) -> str:
     return claim if NAME.fullmatch(claim) else "'" + claim.replace("'", '"') + "'"
 
 
-def _hint(code: Code, name: str) -> str | None:
+def _by_key(peer: Peer | None) -> bool:
+    return peer is not None and peer.settings.pin == "key"
+
+
+def _hint(code: Code, name: str, *, by_key: bool) -> str | None:
     """What to do about a peer that is known and refused all the same, in either role."""
+    if by_key and code is Code.EXPIRED:
+        return "on its machine, renew the certificate over the same key; here nothing is to be done: its key is pinned"
     hints = {
         Code.MALFORMED: "on its machine, make a new certificate: peerauth keygen --force",
         Code.EXPIRED: f"on its machine: peerauth keygen --force; here: peerauth peer remove {name}, and add the new one",
@@ -121,14 +128,18 @@ def refused_server(refused: Refused, expected: str, where: str, peers: PeerSet) 
     if refused.code is Code.UNKNOWN and other is not None:
         reason = f"that is {other.name}, not {expected}"
         hint = f"if you mean {other.name}: --peer {other.name}"
+    elif refused.code is Code.UNKNOWN and refused.peer is not None:  # by its key, to those who must have the certificate
+        reason, hint = refused.reason, f"to have it: peerauth peer scan {where} --add {expected}"
     elif refused.code is Code.UNKNOWN:
         reason = f"{expected} is pinned as {pinned.pins[0]}" if pinned else f"there is no peer {expected}"
+        if pinned and refused.key and pinned.keys:
+            reason = f"its key is {refused.key}, while {expected} is pinned by the key {pinned.keys[0]}"
         hint = (
             "someone may stand in between, or it has a new certificate; ask its owner for `peerauth id --fingerprint`, "
             f"then: peerauth peer remove {expected}; peerauth peer scan {where} --add {expected} --expect FINGERPRINT"
         )
     else:
-        reason, hint = refused.reason, _hint(refused.code, expected)
+        reason, hint = refused.reason, _hint(refused.code, expected, by_key=_by_key(refused.peer))
     return TrustRefused(str(refused.code), f"{where} is not admitted as {expected}: {presented}, and {reason}", hint)
 
 

@@ -139,7 +139,8 @@ class PeerSet:
     _by_key: Mapping[bytes, str] = field(default_factory=Layered)
     shared: Mapping[bytes, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     """The pins that several peers have, with the names of all of these in their order."""
-    _shared_keys: Mapping[bytes, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    shared_keys: Mapping[bytes, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    """The keys that several peers are pinned by, likewise."""
     _by_host: Mapping[bytes, str] = field(default_factory=Layered)
     _shared_hosts: Mapping[bytes, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
 
@@ -154,7 +155,7 @@ class PeerSet:
         before = [(name, row) for name in changes if (row := rows.get(name)) is not None] if rows else []
         after = changes.items()
         by_pin, shared = _indexed(_layered(self._by_pin), self.shared, _pins(before), _pins(after))
-        by_key, shared_keys = _indexed(_layered(self._by_key), self._shared_keys, _keys(before), _keys(after))
+        by_key, shared_keys = _indexed(_layered(self._by_key), self.shared_keys, _keys(before), _keys(after))
         by_host, shared_hosts = _indexed(_layered(self._by_host), self._shared_hosts, _hosts(before), _hosts(after))
         return PeerSet(rows.changed(changes), by_pin, by_key, shared, shared_keys, by_host, shared_hosts)
 
@@ -199,6 +200,10 @@ class PeerSet:
         """The peer whose noted address has this host, written like this; the first by name, if several."""
         name = self._by_host.get(host.encode())
         return None if name is None else _peer(name, self._rows[name])
+
+    def known(self, certificate: Certificate) -> Peer | None:
+        """The peer that has this certificate pinned, or its key."""
+        return self.holder(certificate.fingerprint) or self.key_holder(certificate)
 
     @property
     def pins_keys(self) -> bool:

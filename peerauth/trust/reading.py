@@ -10,6 +10,8 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs12
@@ -53,8 +55,15 @@ def read_certificates(data: bytes, password: bytes | None = None) -> list[Certif
     return list(dict.fromkeys(found))
 
 
-def plain_pin(data: bytes) -> bytes | None:
-    """The SHA-256 of the one certificate that `data` is, as PEM or DER; None where `read_certificates` must look.
+class Glance(NamedTuple):
+    """What is noted of a certificate that is read at a glance. `not_after`: seconds since 1970."""
+
+    pin: bytes
+    not_after: int
+
+
+def glance(data: bytes) -> Glance | None:
+    """The one certificate that `data` is, as PEM or DER; None where `read_certificates` must look.
 
     It takes a quarter of the time of that, which counts when there are a hundred thousand. It finds the same faults but one:
     whether a point lies on its curve is worked out when the certificate is presented, as everything about it is.
@@ -73,12 +82,17 @@ def plain_pin(data: bytes) -> bytes | None:
         return None
     try:
         held = x509.load_der_x509_certificate(der)
-        _ = held.not_valid_before_utc, held.not_valid_after_utc
+        _, not_after = held.not_valid_before_utc, held.not_valid_after_utc
         if not any(point in der for point in _POINTS):
             held.public_key()
     except Exception:  # noqa: BLE001 - whatever ails it, the careful way finds the words
         return None
-    return hashlib.sha256(der).digest()
+    return Glance(hashlib.sha256(der).digest(), seconds(not_after))
+
+
+def seconds(moment: datetime) -> int:
+    """Seconds since 1970; 0 for what was before."""
+    return max(0, int(moment.timestamp()))
 
 
 def leaves(certificates: Sequence[Certificate]) -> list[Certificate]:

@@ -291,3 +291,14 @@ def test_words_can_be_read_to_somebody_who_types_them(must: Run, home: Path, tmp
     assert (wrong.code, "and these are 23" in wrong.err) == (2, True)
     other_words = peerauth("id", "--words", "--home", other).out
     assert peerauth("peer", "add", home / "node.crt", "--expect", other_words, "--home", other).code == 3
+
+
+@pytest.mark.parametrize(("days", "said"), [("20", "expires in 19 days"), ("40", "")])
+def test_a_certificate_that_ends_soon_is_warned_about_with_what_to_type(tmp_path: Path, days: str, said: str) -> None:
+    assert peerauth("keygen", "node", "--type", "p256", "--days", days, "--home", tmp_path).code == 0
+    result = peerauth("id", "--home", tmp_path)
+    assert result.code == 0
+    assert bool(result.err) == bool(said)
+    assert said in result.err
+    assert ("peerauth rotate" in result.err) == bool(said)
+    assert bool(peerauth("id", "--json", "--home", tmp_path).json["unusual"]) == bool(said)

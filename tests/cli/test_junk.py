@@ -268,6 +268,18 @@ def test_a_key_that_may_not_be_read_is_no_reason_to_hide_the_certificate(
     assert "node.key cannot be read: Permission denied" in archived.err
 
 
+def test_peers_that_may_not_be_read_admit_nobody_and_need_a_person(public: Path, unreadable_by: tuple[str, ...]) -> None:
+    write(public / "peers" / "alice.crt", pem(make()))
+    twin = process("--home", public, "status", "--check", prefix=unreadable_by)
+    (public / "peers").chmod(0o700 if unreadable_by else 0)
+    result = process("--home", public, "status", "--check", prefix=unreadable_by)
+    (public / "peers").chmod(0o755)
+
+    assert (twin.code, result.code) == (0, 1)
+    assert "nobody is admitted" in result.out
+    assert "Permission denied" in result.out
+
+
 @pytest.mark.parametrize("words", [["keygen", "--type", "p256", "--force"], ["peer", "add", "-"]], ids=" ".join)
 def test_a_home_that_may_not_be_written(public: Path, unreadable_by: tuple[str, ...], words: list[str]) -> None:
     for path in (public, public / "peers"):

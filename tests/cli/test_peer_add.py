@@ -271,8 +271,8 @@ FINE = make("alice")
     [
         (make("alice", ca=True), "CA:TRUE", FINE),
         (make("alice", key=RSA_1024), "weak", make("alice", key=RSA_2048)),
-        (make("alice", end=20 * DAY), "expires soon", make("alice", end=40 * DAY)),
-        (make("alice", end=-DAY / 2), "expired on", FINE),
+        (make("alice", end=20 * DAY), "expires in 19 days", make("alice", end=40 * DAY)),
+        (make("alice", end=-DAY / 2), "expired 12 hours ago", FINE),
         (make("alice", start=DAY), "not valid before", FINE),
         (make("alice", san=False), "no subjectAltName", FINE),
     ],
@@ -287,6 +287,95 @@ def test_what_is_unusual_is_said_and_pinned_nevertheless(
     assert said in result.err
     assert any(said in sentence for sentence in result.json["peers"][0]["unusual"])
     assert said not in usual.err
+
+
+def test_a_certificate_of_an_authority_suggests_pinning_its_key(must: Run, tmp_path: Path) -> None:
+    """Let's Encrypt's last 90 days; whoever has pinned the key is told what is pinned then."""
+    issued = write(tmp_path / "web.crt", pem(make("web", issuer=make("authority", ca=True))))
+    assert "--pin key" in must("peer", "add", issued).err
+    told = must("peer", "add", issued, "--pin", "key").err
+    assert "its key is pinned, not its issuer" in told
+    assert "--pin key" not in told
+    assert "--pin key" not in must("peer", "add", write(tmp_path / "alice.crt", pem(FINE))).err
+
+
+def test_a_pinned_certificate_that_ends_is_no_news_where_its_key_is_pinned(must: Run, tmp_path: Path) -> None:
+    soon = write(tmp_path / "web.crt", pem(make("web", end=3 * DAY)))
+    assert "expires in 2 days" in must("peer", "add", soon).err
+    must("peer", "add", soon, "--pin", "key")
+    (listed,) = must("peer", "list", "--json").json
+    assert (listed["expires"], listed["days_left"]) == (None, None)
+    assert listed["certificates"][0]["days_left"] == 2
+    assert must("peer", "list").out.split("\t")[3] == "key pinned"
+    shown = must("peer", "show", "web").out
+    assert "its key, in any certificate that is valid" in shown
+    assert "unusual" not in shown
+
+
+RENEWED = making.make("web", end=100 * DAY, key=FINE[0]), making.make("web", end=200 * DAY, key=FINE[0])
+
+
+@pytest.mark.parametrize("words", [[], ["--name", "web"], ["--name", "web", "--pin", "key"]], ids=" ".join)
+def test_a_newer_certificate_over_a_pinned_key_takes_the_place_of_the_old_one(
+    must: Run, home: Path, tmp_path: Path, words: list[str]
+) -> None:
+    """It is admitted already; in `peers/` it is shown, and known to those who must have the certificate itself."""
+    old, new = RENEWED
+    must("peer", "add", write(tmp_path / "web.crt", pem(old)), "--pin", "key", "--note", "x")
+    result = must("peer", "add", write(tmp_path / "fullchain.pem", pem(new)), *words, "--json")
+
+    assert result.json["peers"][0] | {"unusual": []} == {
+        "name": "web",
+        "fingerprints": [fingerprint(new)],
+        "added": False,
+        "changed": True,
+        "unusual": [],
+    }
+    assert (home / "peers" / "web.crt").read_bytes() == pem(new)
+    facts = must("peer", "show", "web", "--json").json
+    assert (facts["pin"], facts["note"], facts["fingerprints"]) == ("key", "x", [fingerprint(new)])
+    again = must("peer", "add", tmp_path / "fullchain.pem", *words, "--json").json["peers"][0]
+    assert (again["added"], again["changed"]) == (False, False)
+
+
+def test_where_the_certificate_is_pinned_a_newer_one_over_its_key_is_another(run: Run, home: Path, tmp_path: Path) -> None:
+    """The twin: nothing is changed, and pinning the key is suggested; over another key it is not."""
+    old, new = RENEWED
+    assert run("peer", "add", write(tmp_path / "web.crt", pem(old))).code == 0
+    before = tree(home)
+    result = run("peer", "add", write(tmp_path / "new.crt", pem(new)), "--name", "web", "--pin", "key")
+    other = run("peer", "add", write(tmp_path / "other.crt", pem(make("web"))), "--name", "web", "--pin", "key")
+
+    assert (result.code, other.code) == (1, 1)
+    assert "with another certificate" in result.err
+    assert "with --pin key if its software always renews it over the same key" in result.err
+    assert "--pin key" not in other.err
+    assert tree(home) == before
+
+
+def test_a_pinned_key_is_not_pinned_under_another_name(run: Run, home: Path, tmp_path: Path) -> None:
+    old, new = RENEWED
+    assert run("peer", "add", write(tmp_path / "web.crt", pem(old)), "--pin", "key").code == 0
+    before = tree(home)
+    result = run("peer", "add", write(tmp_path / "new.crt", pem(new)), "--name", "web2")
+
+    assert result.code == 1
+    assert "this certificate's key is pinned already, as web" in result.err
+    assert tree(home) == before
+
+
+def test_other_keys_of_a_peer_are_not_lost_when_one_is_renewed(run: Run, home: Path, tmp_path: Path) -> None:
+    """Two machines under one name: the newer certificate of the one does not push the other out."""
+    old, new = RENEWED
+    both = write(tmp_path / "web.crt", pem(old, make("second")))
+    assert run("peer", "add", both, "--name", "web", "--pin", "key").code == 0
+    before = tree(home)
+    result = run("peer", "add", write(tmp_path / "new.crt", pem(new)))
+
+    assert result.code == 1
+    assert "admitted with this certificate already" in result.err
+    assert "web.crt" in result.err
+    assert tree(home) == before
 
 
 def test_the_same_subject_as_another_peer_is_said(must: Run, alice: Path, tmp_path: Path) -> None:

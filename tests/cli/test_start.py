@@ -63,6 +63,8 @@ def _held(loaded: set[str], may: set[str], own: set[str], others: int) -> None:
         (["peer", "list"], PEERS, {"peer", "describe"}, 125),
         (["id", "--words"], ON_DISK | {"mnemonic"}, {"identity", "describe", "secret", "reading"}, 130),
         (["invite"], PEERS, {"invite", "peer", "peer_settings", "describe"}, 140),
+        (["status"], PEERS, {"status", "describe", "peer"}, 135),
+        (["status", "--metrics"], PEERS, {"status", "metrics", "peer"}, 135),
         (["peer", "add", "alice.crt"], PEERS, {"peer", "peer_add", "peer_settings", "secret", "reading"}, 140),
     ],
     ids=lambda words: " ".join(words) if isinstance(words, list) else "",

@@ -53,7 +53,7 @@ async def test_last_room_that_another_took_in_the_same_moment_is_not_given_twice
         assert (heard == "hello alice") is room
         if not room:
             refused = await node.hears("refused", code="too-many")
-            assert ("1 connections already" in refused.message) is bool(settings)
+            assert ("1 connection already" in refused.message) is bool(settings)
         await node.until(lambda: share.tally.connections == 1)
         share.leave(other)
         assert await asyncio.to_thread(caller.hear, node.port) == "hello alice"

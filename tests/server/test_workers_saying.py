@@ -203,3 +203,16 @@ def test_people_hear_of_workers_when_one_is_gone_and_not_before(home: Home) -> N
         serving_.send_signal(signal.SIGTERM)
         assert serving_.wait(DEADLINE_S) == 0
         assert serving_.stderr.read() == ""
+
+
+def test_worker_that_ends_first_has_no_stand_in_among_those_who_are_to_end(home: Home) -> None:
+    """The doors are closed by then: who is told to stand at them would only complain."""
+    alice = Caller(home.pin("alice"))
+    with serving(home, limits="drain = 1") as node:
+        kept = node.in_worker(2, alice)
+        node.counts(lambda status: status["connections"] == 1)
+        node.send(signal.SIGTERM)
+        assert node.wait() == 0
+        assert node.told("problem") == []
+        assert node.errors == "stopping; 1 open connection has 1 s to end\n"
+        kept.close()

@@ -8,7 +8,9 @@ import pytest
 from peerauth.errors import BadInput
 from peerauth.store.config import parse_config, reserved_names
 from peerauth.store.peerdir import PeerDirectory
+from peerauth.trust.identity import self_signed
 from peerauth.trust.peers import PeerSettings
+from tests.support.dropin import NOW
 from tests.support.engine import identity
 
 CONFIG = b"""
@@ -34,6 +36,17 @@ def test_a_free_name_is_taken_and_a_taken_one_gets_a_number(tmp_path: Path) -> N
     assert peers.enrol("alice", identity("b").certificate) == "alice-2"
     assert peers.enrol("alice", identity("c").certificate) == "alice-3"
     assert [peers.peer(name).tags for name in ("alice", "alice-2")] == [("ci",), ()]
+
+
+@pytest.mark.parametrize("pin", ["key", "cert"])
+def test_whose_key_is_pinned_comes_under_no_second_name(tmp_path: Path, pin: str) -> None:
+    """With a newer certificate over it; where the certificate is pinned, that is somebody else."""
+    peers = PeerDirectory(tmp_path / "peers")
+    first = identity("web")
+    peers.add("web", [first.certificate], PeerSettings(pin="key" if pin == "key" else "cert"))
+    renewed = self_signed(first.key, "web", NOW, days=7).certificate
+    assert peers.enrol("mallory", renewed) == ("web" if pin == "key" else "mallory")
+    assert peers.peer("web").pins == (first.certificate.fingerprint,)
 
 
 def test_whoever_is_pinned_already_stays_as_it_is(tmp_path: Path) -> None:

@@ -119,3 +119,12 @@ def test_whoever_asks_keeps_nobody_from_being_alive(tmp_path: Path) -> None:
         finally:
             over.set()
         asking.result(30)
+
+
+def test_two_who_look_do_not_take_each_other_for_somebody_alive(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    with state.alive("serving", many=True):
+        pass
+    with ThreadPoolExecutor(4) as pool:
+        seen = pool.map(lambda _: [state.is_alive("serving", many=True) for _ in range(200)], range(4))
+    assert set(sum(seen, [])) == {False}

@@ -8,16 +8,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import socket
 import ssl
 from datetime import datetime, timedelta
 
 import pytest
 
+from peerauth.store.peerdir import PeerDirectory
 from peerauth.tls import stdlib
 from peerauth.tls.stdlib import PeerRefused, peer_of
 from peerauth.trust.decision import Code
-from peerauth.trust.identity import self_signed
+from peerauth.trust.identity import KeyType, new_key, self_signed
 from peerauth.trust.policy import Policy
 from tests.support.dropin import DAY, NOW, Bio, Node, Nodes, admitted, ask, meet, mint, refusal, tcp_pair
 
@@ -245,6 +247,25 @@ def test_key_pin_admits_what_is_in_the_directory_only(node: Nodes) -> None:
     refusal(meet(server, renewed.client("a"))[0], Code.UNKNOWN)
     a.knows(renewed)
     assert admitted(server, renewed.client("a"), "b-renewed")
+
+
+def test_client_that_pins_a_key_says_that_the_certificate_is_missing_and_how_to_have_it(node: Nodes) -> None:
+    """The same limit, met from the other side; over another key it is simply not that peer."""
+    a, b = node("a"), node("b")
+    renewed = node("b-renewed", self_signed(b.identity.key, "b", NOW, days=7))
+    other = node("b-other", self_signed(new_key(KeyType.P256), "b", NOW))
+    a.knows(b, settings='pin = "key"\n')
+    for who in (b, renewed, other):
+        who.knows(a)
+
+    assert admitted(b.server(), a.client("b"), "a")
+    text = str(refusal(meet(renewed.server(), a.client("b"))[1], Code.UNKNOWN))
+    assert "the key of b is pinned, but this context must have its certificate, too" in text
+    assert re.search(r"peerauth peer scan \S+ --add b", text)
+    text = str(refusal(meet(other.server(), a.client("b"))[1], Code.UNKNOWN))
+    assert f"its key is {other.identity.certificate.key_fingerprint}, while b is pinned by the key" in text
+    PeerDirectory(a.home / "peers").add("b", [renewed.identity.certificate])  # as `peer add` and `peer scan --add` do
+    assert admitted(renewed.server(), a.client("b"), "a")
 
 
 # Who is it?

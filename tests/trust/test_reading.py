@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from peerauth.errors import BadInput
 from peerauth.trust.certificate import Certificate
 from peerauth.trust.identity import KeyType, new_key, self_signed
-from peerauth.trust.reading import MAXIMUM_BYTES, leaves, plain_pin, read_certificates
+from peerauth.trust.reading import MAXIMUM_BYTES, glance, leaves, read_certificates, seconds
 from tests.support.dropin import NOW, mint
 from tests.support.engine import identity
 from tests.support.outcome import outcome
@@ -161,26 +161,27 @@ UNUSUAL += [PEM.replace(b"CERTIFICATE", b"X509 CERTIFICATE"), PEM + ALICE.key_pe
 
 @pytest.mark.parametrize("data", FORMS)
 def test_pin_of_a_plain_file_is_found_at_a_glance(data: bytes) -> None:
-    assert plain_pin(data) == read_certificates(data)[0].fingerprint.digest
+    (found,) = read_certificates(data)
+    assert glance(data) == (found.fingerprint.digest, seconds(found.not_after))
 
 
 @pytest.mark.parametrize("data", UNUSUAL)
 def test_everything_else_is_left_to_care(data: bytes) -> None:
-    assert plain_pin(data) is None
+    assert glance(data) is None
 
 
 def glance_and_care_agree(data: bytes) -> bool:
     """Where a glance finds a pin, care finds that certificate and no other, unless its key is none; whether a glance did."""
-    pin = plain_pin(data)
-    if pin is None:
+    seen = glance(data)
+    if seen is None:
         return False
     found = outcome(lambda: read_certificates(data))
     if isinstance(found, list):
-        assert [one.fingerprint.digest for one in found] == [pin]
+        assert [(one.fingerprint.digest, seconds(one.not_after)) for one in found] == [seen]
     else:
         assert found.code == "malformed"
         der = data if data[:1] == b"\x30" else base64.b64decode(b"".join(data.split(b"-----")[2].split()))
-        assert hashlib.sha256(der).digest() == pin
+        assert hashlib.sha256(der).digest() == seen.pin
         with pytest.raises(ValueError, match=r"."):  # a point that is on no curve
             x509.load_der_x509_certificate(der).public_key()
     return True
@@ -222,7 +223,9 @@ def test_sequence_that_is_no_certificate_has_no_pin() -> None:
     rest = DER[DER.index(signed) + len(signed) :]
     for body in (rest + signed, signed, rest, signed + rest + rest):
         der = b"\x30\x82" + len(body).to_bytes(2, "big") + body
-        assert plain_pin(der) is None
+        assert glance(der) is None
         assert only_bad_input(der) is None
     body = signed + rest
-    assert plain_pin(b"\x30\x82" + len(body).to_bytes(2, "big") + body) == ALICE.certificate.fingerprint.digest
+    seen = glance(b"\x30\x82" + len(body).to_bytes(2, "big") + body)
+    assert seen is not None
+    assert seen.pin == ALICE.certificate.fingerprint.digest

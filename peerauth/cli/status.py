@@ -1,0 +1,209 @@
+"""`status`: how this node stands, for a person, for a program, and for a monitoring system."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from peerauth.cli.command import command
+from peerauth.cli.ui import Ui
+from peerauth.errors import BadInput, UsageError, counted, printable
+from peerauth.trust import expiry
+from peerauth.trust.expiry import Ending
+
+if TYPE_CHECKING:
+    from peerauth.store.config import Config, Service
+    from peerauth.store.peerdir import PeerDirectory
+    from peerauth.store.records import Problem
+
+NEEDS_A_PERSON = 1  # exit code with --check
+_SHOWN = 20  # of peers and problems, for a person
+_HORIZON = timedelta(days=60)  # who ends later is only counted
+
+
+@dataclass(frozen=True)
+class Status:
+    """What was found. `attention`: what needs a person, each with what to type."""
+
+    config: Config
+    now: datetime
+    own: Ending | None
+    peers: int
+    near: tuple[Ending, ...]  # those that end within the horizon or have ended, the first first
+    problems: tuple[Problem, ...]
+    allowed: tuple[tuple[Service, int], ...]
+    serving: bool
+    servers: tuple[dict[str, Any], ...]
+    attention: list[tuple[str, str | None]] = field(default_factory=list)
+
+    def within(self, days: int) -> list[Ending]:
+        """The peers whose certificates end within so many days; those that have ended are not among them."""
+        levels = ((ending, expiry.level(ending.not_after, self.now)) for ending in self.near)
+        return [ending for ending, level in levels if level is not None and 0 < level <= days]
+
+    @property
+    def expired(self) -> list[Ending]:
+        """The peers whose certificates have ended."""
+        return [ending for ending in self.near if expiry.level(ending.not_after, self.now) == expiry.EXPIRED]
+
+
+@command
+def status(
+    ui: Ui,
+    *,
+    check: Annotated[bool, typer.Option("--check", help="Exit with 1 when something needs a person.")] = False,
+    metrics: Annotated[bool, typer.Option("--metrics", help="Print metrics for Prometheus, in its text format.")] = False,
+) -> None:
+    """Show how this node stands: its certificate, its peers, its services, and the server that runs here."""
+    from peerauth.cli.peer import open_peers
+
+    if metrics and ui.json:
+        raise UsageError("usage", "--metrics and --json exclude each other: choose one")
+    found = _find(*open_peers(ui), datetime.now(UTC))
+    if metrics:
+        from peerauth.cli.metrics import exposition
+
+        ui.data(exposition(found))
+    elif ui.json:
+        ui.emit(_facts(found))
+    else:
+        from peerauth.cli.describe import aligned
+
+        ui.data(aligned(_lines(ui, found)))
+    if check and found.attention:
+        raise typer.Exit(NEEDS_A_PERSON)
+
+
+def _find(config: Config, directory: PeerDirectory, now: datetime) -> Status:
+    from peerauth.server.window import look
+    from peerauth.store.state import SERVING, State
+
+    home = config.path.parent
+    near = sorted(directory.endings(now + _HORIZON), key=lambda ending: (ending.seconds, ending.name))
+    own, attention = _own(config, now)
+    serving, servers = State(home).is_alive(SERVING, many=True), look(home)
+    found = Status(
+        config,
+        now,
+        own,
+        len(directory.current),
+        tuple(near),
+        directory.problems,
+        tuple((service, sum(map(service.policy.allows, directory.current))) for service in config.services),
+        serving or bool(servers),
+        tuple(servers),
+        attention,
+    )
+    for ending in (*found.expired, *found.within(expiry.URGENT)):
+        text = f"the certificate of {ending.name} {expiry.sentence(ending.not_after, now)}"
+        attention.append((text, expiry.advice(ending.name, ending.not_after, now)))
+    attention += [(problem.message, None) for problem in found.problems]
+    attention += [("a server runs here and does not answer", None) for server in servers if not server]
+    return found
+
+
+def _own(config: Config, now: datetime) -> tuple[Ending | None, list[tuple[str, str | None]]]:
+    """When this node's certificate ends; and what a person has to do about it."""
+    from peerauth.store.home import read_own_certificate
+
+    try:
+        certificate = read_own_certificate(config)
+    except BadInput as error:
+        return None, [(error.message, error.hint)]
+    own = Ending(config.name, certificate.fingerprint, int(certificate.not_after.timestamp()))
+    level = expiry.level(own.not_after, now)
+    if level is None or level > expiry.URGENT:
+        return own, []
+    text = f"this node's certificate {expiry.sentence(own.not_after, now)}"
+    return own, [(text, expiry.advice(None, own.not_after, now))]
+
+
+def _ending_facts(ending: Ending, now: datetime) -> dict[str, Any]:
+    left = expiry.days_left(ending.not_after, now)
+    return {"name": ending.name, "fingerprint": ending.fingerprint, "expires": ending.not_after, "days_left": left}
+
+
+def _facts(found: Status) -> dict[str, Any]:
+    """Everything, for programs."""
+    now = found.now
+    return {
+        "name": found.config.name,
+        "home": found.config.path.parent,
+        "certificate": None if found.own is None else _ending_facts(found.own, now),
+        "peers": found.peers,
+        "expired": [_ending_facts(ending, now) for ending in found.expired],
+        "expiring": [_ending_facts(ending, now) for ending in found.within(max(expiry.LEVELS))],
+        "problems": [{"code": problem.code, "message": problem.message} for problem in found.problems],
+        "services": [
+            {"name": service.name, "listen": service.listen, "target": service.target, "peers": count}
+            for service, count in found.allowed
+        ],
+        "serving": found.serving,
+        "servers": found.servers,
+        "attention": [text for text, _ in found.attention],
+    }
+
+
+def _lines(ui: Ui, found: Status) -> list[tuple[str, str]]:
+    """The same for a person, with what matters of it."""
+    own = found.own
+    lines = [
+        ("name", found.config.name),
+        ("home", ui.path(found.config.path.parent)),
+        ("fingerprint", str(own.fingerprint) if own else "none"),
+        ("certificate", expiry.sentence(own.not_after, found.now) if own else "none that can be used"),
+        ("peers", _peers(found)),
+    ]
+    urgent = set(found.within(expiry.URGENT))
+    soon = [ending for ending in found.within(max(expiry.LEVELS)) if ending not in urgent]
+    lines += [("soon", f"{ending.name} {expiry.sentence(ending.not_after, found.now)}") for ending in soon[:_SHOWN]]
+    lines += [("service", _service(service, count)) for service, count in found.allowed]
+    if not found.allowed:
+        lines.append(("service", "none in config.toml; serve says hello"))
+    lines += [("serving", _server(server)) for server in found.servers]
+    if not found.servers:
+        lines.append(("serving", "yes; it cannot be asked how it stands" if found.serving else "no"))
+    lines += [("attention", f"{text}; {hint}" if hint else text) for text, hint in found.attention[:_SHOWN]]
+    if len(found.attention) > _SHOWN:
+        lines.append(("attention", f"and {len(found.attention) - _SHOWN} more, which --json lists"))
+    return lines
+
+
+def _peers(found: Status) -> str:
+    soon, expired = len(found.within(max(expiry.LEVELS))), len(found.expired)
+    parts = [str(found.peers) if found.peers else "nobody is admitted"]
+    parts += [f"{soon} {'expires' if soon == 1 else 'expire'} soon"] if soon else []
+    parts += [f"{expired} {'has' if expired == 1 else 'have'} expired"] if expired else []
+    broken = len(found.problems)
+    parts += [counted(broken, "problem")] if broken else []
+    return ", ".join(parts)
+
+
+def _service(service: Service, count: int) -> str:
+    where = f"leads to {service.target}" if service.target else "says hello"
+    return f"{service.name} on {service.listen} {where}, for {counted(count, 'peer')}"
+
+
+def _server(server: dict[str, Any]) -> str:
+    """A server that runs, in a line; what it says is not ours, and may be of another version."""
+    if not server:
+        return "yes, but it does not answer"
+    places = ", ".join(f"{place['name']} on {place['address']}" for place in _rows(server.get("services")))
+    refused = server.get("refused")
+    counts = refused.items() if isinstance(refused, dict) else ()
+    said = ", ".join(f"{count} {code}" for code, count in counts) or "0"
+    workers = f", {server.get('workers_ready')} of {server.get('workers')} workers" if server.get("workers") != 1 else ""
+    text = (
+        f"{places} (process {server.get('pid')} since {server.get('started')}{workers}); open connections: "
+        f"{server.get('connections')}, admitted: {server.get('admitted')}, ended: {server.get('ended')}, refused: {said}"
+    )
+    return printable(text, 2000)
+
+
+def _rows(value: object) -> Sequence[dict[str, Any]]:
+    rows = value if isinstance(value, list) else []
+    return [row for row in rows if isinstance(row, dict) and row.keys() >= {"name", "address"}]
