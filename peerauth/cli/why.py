@@ -50,6 +50,8 @@ def why(
     else:
         matches = _matching(who, directory)
         found = [refusal for refusal in everything if matches(refusal)]
+    if not found:
+        _say_none(ui, who, directory)
     if ui.json:
         ui.emit([_facts(refusal, directory) for refusal in found[:number]])
     elif found:
@@ -57,8 +59,6 @@ def why(
         ui.data("\n\n".join(_text(refusal, directory) for refusal in shown))
         if len(found) > len(shown):
             ui.say(f"{len(found) - len(shown)} older ones are not shown: -n {len(found)}")
-    if not found:
-        _say_none(ui, who, directory)
     say_if_off(ui, config)
 
 

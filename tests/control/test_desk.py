@@ -122,7 +122,7 @@ async def test_a_strangers_ticket_from_our_protocol_opens_no_service(tmp_path: P
         context.set_alpn_protocols(["http/1.1"])
         heard, _ = await asyncio.to_thread(talk, node, context, b"hello?", ticket)
         assert heard == b""  # neither a greeting nor an echo
-        await node.hears("refused", code="unknown")
+        await node.hears("refused", code="unknown", service="default")  # and not only that it had asked
         assert not node.told("admitted")
 
 
