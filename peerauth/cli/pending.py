@@ -245,7 +245,9 @@ def _pin(
     directory: PeerDirectory, stranger: Stranger, certificate: Certificate, name: str, settings: PeerSettings | None
 ) -> None:
     if stranger.successor_of is not None:
-        directory.succeed(name, certificate, stranger.retire)
+        old = next((held for held in directory.certificates(name) if held.fingerprint == stranger.old), None)
+        # Where the old one is gone already, as one is whose key was lost, the others of the peer stay as they are.
+        directory.succeed(name, certificate, stranger.retire if old else None, of=old)
     else:
         directory.add(name, [certificate], settings)
 

@@ -52,6 +52,7 @@ class Stranger:
     times: int
     proven: bool
     successor_of: str | None = None
+    old: Fingerprint | None = None
     retire: datetime | None = None
     denied: datetime | None = None
 
@@ -81,7 +82,7 @@ def ask_person(state: State, question: Question, address: str) -> bool:
     mine = question.certificate.fingerprint
     waits = _successor(state.read(FILE), question.peer)
     if waits is None:
-        asked = successor(question.peer, question.certificate.der, question.retire, address, datetime.now(UTC))
+        asked = successor(question, address, datetime.now(UTC))
         with state.changing(FILE) as noted:
             waits = _successor(noted, question.peer)
             if waits is None:
@@ -193,6 +194,7 @@ def _strangers(noted: Mapping[str, Any]) -> list[Stranger]:
             sum(visit.times for visit in visits),
             any(visit.proven for visit in visits),
             next((visit.successor_of for visit in visits if visit.successor_of), None),
+            next((visit.old for visit in visits if visit.old), None),
             next((visit.retire for visit in visits if visit.retire), None),
             when.get(fingerprint),
         )

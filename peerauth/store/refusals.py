@@ -15,6 +15,7 @@ from peerauth.errors import printable
 from peerauth.trust.explain import LARGEST, Told
 from peerauth.trust.fingerprint import Fingerprint
 from peerauth.trust.peers import NAME
+from peerauth.trust.succession import Question
 
 MOST: Final = 300
 MOST_BYTES: Final = 384 << 10  # of certificates
@@ -30,7 +31,8 @@ class Refusal(NamedTuple):
 
     `address` is how the last was shown; `told` gives the words of the log. `certificate` (DER) is kept of strangers alone;
     `proven`: whether whoever presented it has shown that they hold its key. `successor_of` is the peer whose next
-    certificate this is to be, by that peer's own statement, and `retire` when the one before it is to be retired then.
+    certificate this is to be, by that peer's own statement, `old` the one that it follows, and `retire` when that is to be
+    retired then.
     """
 
     code: str
@@ -46,6 +48,7 @@ class Refusal(NamedTuple):
     first: datetime | None = None  # None: the last is the first
     times: int = 1
     successor_of: str | None = None
+    old: Fingerprint | None = None
     retire: datetime | None = None
 
     @property
@@ -120,10 +123,10 @@ class Table:
         return next(iter(fullest))
 
 
-def successor(name: str, certificate: bytes, retire: datetime, address: str, now: datetime) -> Refusal:
-    """The entry that asks a person about a peer's next certificate (DER)."""
+def successor(question: Question, address: str, now: datetime) -> Refusal:
+    """The entry that asks a person about a peer's next certificate."""
+    name, fingerprint = question.peer, question.certificate.fingerprint
     text = f"the next certificate of {name}, put forward by whoever holds the key of the one before"
-    fingerprint = Fingerprint.of(certificate)
     hint = f"if its owner confirms the fingerprint: peerauth peer approve {fingerprint}"
     return Refusal(
         SUCCESSOR,
@@ -134,10 +137,11 @@ def successor(name: str, certificate: bytes, retire: datetime, address: str, now
         now,
         lambda: (text, hint),
         peer=name,
-        certificate=certificate,
+        certificate=question.certificate.der,
         proven=True,
         successor_of=name,
-        retire=retire,
+        old=question.old.fingerprint,
+        retire=question.retire,
     )
 
 
@@ -160,6 +164,7 @@ def as_row(refusal: Refusal) -> dict[str, Any]:
         "certificate": certificate,
         "proven": refusal.proven or None,
         "successor_of": refusal.successor_of,
+        "old": refusal.old.digest.hex() if refusal.old else None,
         "retire": _written(refusal.retire) if refusal.retire else None,
     }
     return {key: value for key, value in row.items() if value is not None}
@@ -198,6 +203,7 @@ def _from_row(row: Any) -> Refusal:  # noqa: ANN401 - whatever JSON had there
         proven=proven,
         first=read_moment(row["first"]),
         times=times,
+        old=Fingerprint(bytes.fromhex(row["old"])) if "old" in row else None,
         retire=read_moment(row["retire"]) if "retire" in row else None,
         **names,
     )

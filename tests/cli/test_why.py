@@ -294,14 +294,13 @@ def test_the_denied_are_hidden_and_cannot_be_approved_until_it_is_taken_back(run
     assert names(must) == ["carol"]
 
 
-def test_a_peers_next_certificate_waits_with_its_name_and_takes_no_notes(
-    run: Run, must: Run, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_peers_next_certificate_is_pinned_beside_the_old_one_which_is_retired(
+    run: Run, must: Run, home: Path, tmp_path: Path
 ) -> None:
-    """What is done with it is the peers directory's business: here it is only asked for."""
-    must("peer", "add", write(tmp_path / "alice.crt", pem(make("alice"))))
-    new = make("alice")
+    old, other, new = make("alice"), make("alice"), make("alice")
+    must("peer", "add", write(tmp_path / "alice.crt", pem(old) + pem(other)))
     retire = datetime(2030, 1, 31, tzinfo=UTC)
-    ask_person(State(home), Question("alice", Certificate(der(new)), retire), "10.0.0.7:5001")
+    ask_person(State(home), Question("alice", Certificate(der(new)), Certificate(der(old)), retire), "10.0.0.7:5001")
     (shown,) = must("peer", "pending", "--json").json
     assert (shown["successor_of"], shown["retire"], shown["key_proven"]) == ("alice", "2030-01-31T00:00:00Z", True)
     assert "the next certificate of alice" in must("peer", "pending").out
@@ -309,8 +308,19 @@ def test_a_peers_next_certificate_waits_with_its_name_and_takes_no_notes(
     assert must("why").out == "", "nobody was refused"
     for words in (("--name", "bob"), ("--note", "x")):
         assert run("peer", "approve", fingerprint(new), *words).code == 2
-    asked: list[tuple[str, Certificate, datetime]] = []
-    monkeypatch.setattr(PeerDirectory, "succeed", lambda _, *facts: asked.append(facts), raising=False)
     assert must("peer", "approve", fingerprint(new)).out == f"alice {fingerprint(new)}\n"
-    assert asked == [("alice", Certificate(der(new)), retire)]
+    alice = PeerDirectory(home / "peers").refresh().peers["alice"]
+    assert set(alice.pins) == {Certificate(der(one)).fingerprint for one in (old, other, new)}
+    assert alice.settings.retire == ((Certificate(der(old)).fingerprint, retire),)
     assert strangers(State(home)) == []
+
+
+def test_the_next_certificate_of_a_peer_whose_old_one_is_gone_retires_nothing(must: Run, home: Path, tmp_path: Path) -> None:
+    lost, kept, new = make("alice"), make("alice"), make("alice")
+    must("peer", "add", write(tmp_path / "alice.crt", pem(kept)))
+    retire = datetime(2030, 1, 31, tzinfo=UTC)
+    ask_person(State(home), Question("alice", Certificate(der(new)), Certificate(der(lost)), retire), "10.0.0.7:5001")
+    must("peer", "approve", fingerprint(new))
+    alice = PeerDirectory(home / "peers").refresh().peers["alice"]
+    assert set(alice.pins) == {Certificate(der(one)).fingerprint for one in (kept, new)}
+    assert alice.settings.retire == ()

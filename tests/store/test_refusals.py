@@ -307,9 +307,10 @@ def test_of_approve_and_deny_at_once_exactly_one_holds(tmp_path: Path) -> None:
 def test_a_successor_waits_under_its_peers_name_and_is_no_refusal(state: State) -> None:
     first, second = certificates(2)
     remember(state, [refusal(second, at=3)])
-    assert ask_person(state, Question("alice", Certificate(first), THEN), "10.0.0.1:5")
+    assert ask_person(state, Question("alice", Certificate(first), Certificate(second), THEN), "10.0.0.1:5")
     assert [one.code for one in remembered(state)] == ["unknown"], "nobody was refused"
     stranger = next(one for one in strangers(state) if one.successor_of)
     assert (stranger.certificate, stranger.successor_of, stranger.retire) == (first, "alice", THEN)
+    assert stranger.old == Fingerprint.of(second)
     forget(state, Fingerprint.of(first))
     assert [one.certificate for one in strangers(state)] == [second]

@@ -127,4 +127,4 @@ def test_two_who_look_do_not_take_each_other_for_somebody_alive(tmp_path: Path) 
         pass
     with ThreadPoolExecutor(4) as pool:
         seen = pool.map(lambda _: [state.is_alive("serving", many=True) for _ in range(200)], range(4))
-    assert set(sum(seen, [])) == {False}
+    assert {one for some in seen for one in some} == {False}

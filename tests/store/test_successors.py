@@ -15,7 +15,7 @@ from tests.support.engine import identity
 
 
 def question(peer: str, name: str) -> Question:
-    return Question(peer, identity(name).certificate, NOW)
+    return Question(peer, identity(name).certificate, identity("a").certificate, NOW)
 
 
 def waiting(state: State) -> dict[str | None, Stranger]:
