@@ -30,39 +30,17 @@ from peerauth.net.sockets import bound_address, close_listener, open_for_workers
 from peerauth.server.audit import Event
 from peerauth.server.channel import Inbox
 from peerauth.server.contexts import Contexts
-from peerauth.server.pauses import Pauses
 from peerauth.server.presence import take_over, unusable
 from peerauth.server.server import alpn_of
 from peerauth.server.speaker import Speaker, Voice
 from peerauth.server.tally import Tally
+from peerauth.server.watched import Watched
 from peerauth.server.window import Standing, Window
 from peerauth.server.worker import DRAIN, LOOK, NOW, STAND_IN, STEP_BACK, Estate, Job, work
 from peerauth.store.config import Service
 
 _TOLD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 _GRACE = 5.0  # seconds for what should take none, before a worker is killed
-
-
-class _Worker:
-    """What is known of one worker and its successors."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.shown = f"worker {number + 1}"
-        self.pid: int | None = None
-        self.channel: socket.socket | None = None
-        self.inbox: Inbox | None = None
-        self.ready = False
-        self.started = 0.0
-        self.due: float | None = 0.0  # when it is to be started
-        self.pauses = Pauses()
-        self.stand_in: _Worker | None = None
-
-    def tell(self, word: str, about: int | None = None) -> None:
-        """Say a word to it; one that does not listen is dealt with by the clock."""
-        if self.channel is not None:
-            with contextlib.suppress(OSError):
-                self.channel.send(f"{word} {'' if about is None else about}\n".encode())
 
 
 class Supervisor:
@@ -72,7 +50,7 @@ class Supervisor:
         self._job = job
         self._voice = voice
         self._tally = Tally(workers, job.config.limits.max_connections)
-        self._workers = [_Worker(number) for number in range(workers)]
+        self._workers = [Watched(number) for number in range(workers)]
         self._speaker = Speaker(voice)
         self._announced = False
         self._stopping: str | None = None
@@ -158,7 +136,7 @@ class Supervisor:
             if self._stopping is None and worker.due is not None and worker.due <= now:
                 self._start(worker)
 
-    def _start(self, worker: _Worker) -> None:
+    def _start(self, worker: Watched) -> None:
         worker.due = None
         if self._announced:
             peers = self._job.peers
@@ -180,7 +158,7 @@ class Supervisor:
         except PeerAuthError as error:
             self._speaker.say(unusable(error))
 
-    def _fork(self, worker: _Worker) -> None:
+    def _fork(self, worker: Watched) -> None:
         ours, theirs = socket.socketpair()
         gc.collect()
         gc.freeze()  # what is never looked at again by the collector stays shared memory
@@ -228,7 +206,7 @@ class Supervisor:
             if pid:
                 self._buried(worker, os.waitstatus_to_exitcode(status))
 
-    def _buried(self, worker: _Worker, code: int) -> None:
+    def _buried(self, worker: Watched, code: int) -> None:
         while worker.inbox is not None and not worker.inbox.ended and self._hear(worker):
             pass
         if worker.channel is not None:
@@ -242,7 +220,7 @@ class Supervisor:
             raise PeerAuthError("worker-failed", f"{worker.shown} could not start: it {how}")
         self._again(worker, time.monotonic() - worker.started, how, pid)
 
-    def _again(self, worker: _Worker, lived: float, how: str, pid: int | None = None) -> None:
+    def _again(self, worker: Watched, lived: float, how: str, pid: int | None = None) -> None:
         pause = worker.pauses.after(lived)
         worker.due = time.monotonic() + pause
         when = f"in {pause:g} s" if pause else "at once"
@@ -270,7 +248,7 @@ class Supervisor:
         rows = zip(self._job.services, self._estate.doors, strict=True)
         return [(service, bound_address(sock)) for service, doors in rows for sock in doors[0]]
 
-    def _hear(self, worker: _Worker) -> bool:
+    def _hear(self, worker: Watched) -> bool:
         heard = False
         assert worker.inbox is not None
         for kind, value in worker.inbox.read():
@@ -281,7 +259,7 @@ class Supervisor:
                 self._speaker.pass_on(worker.number + 1, kind, value)
         return heard
 
-    def _is_ready(self, worker: _Worker) -> None:
+    def _is_ready(self, worker: Watched) -> None:
         worker.ready = True
         number, text = worker.number + 1, f"{worker.shown} is process {worker.pid}"
         self._speaker.say(Event("worker-started", text, worker=number, pid=worker.pid))

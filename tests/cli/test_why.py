@@ -298,7 +298,7 @@ def test_a_peers_next_certificate_is_pinned_beside_the_old_one_which_is_retired(
     run: Run, must: Run, home: Path, tmp_path: Path
 ) -> None:
     old, other, new = make("alice"), make("alice"), make("alice")
-    must("peer", "add", write(tmp_path / "alice.crt", pem(old) + pem(other)))
+    must("peer", "add", write(tmp_path / "alice.crt", pem(old) + pem(other)), "--name", "alice")
     retire = datetime(2030, 1, 31, tzinfo=UTC)
     ask_person(State(home), Question("alice", Certificate(der(new)), Certificate(der(old)), retire), "10.0.0.7:5001")
     (shown,) = must("peer", "pending", "--json").json

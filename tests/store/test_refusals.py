@@ -112,7 +112,8 @@ def test_nobody_who_has_less_than_their_share_loses_anything(visits: list[tuple[
 
 def test_what_peers_ask_for_outlives_every_flood() -> None:
     table = Table(10)
-    table.note(successor("alice", ALICE, THEN, "10.0.0.1:1", THEN))
+    new, old = (Certificate(der) for der in certificates(2))
+    table.note(successor(Question("alice", new, old, THEN), "10.0.0.1:1", THEN))
     for number, der in enumerate(certificates(50)):
         table.note(refusal(der, f"10.0.1.{number}"))
     assert [one.successor_of for one in table].count("alice") == 1

@@ -1,0 +1,31 @@
+"""What the parent of several workers knows of one of them and its successors."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+
+from peerauth.server.channel import Inbox
+from peerauth.server.pauses import Pauses
+
+
+class Watched:
+    """What is known of one worker and its successors."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.shown = f"worker {number + 1}"
+        self.pid: int | None = None
+        self.channel: socket.socket | None = None
+        self.inbox: Inbox | None = None
+        self.ready = False
+        self.started = 0.0
+        self.due: float | None = 0.0  # when it is to be started
+        self.pauses = Pauses()
+        self.stand_in: Watched | None = None
+
+    def tell(self, word: str, about: int | None = None) -> None:
+        """Say a word to it; one that does not listen is dealt with by the clock."""
+        if self.channel is not None:
+            with contextlib.suppress(OSError):
+                self.channel.send(f"{word} {'' if about is None else about}\n".encode())
