@@ -14,14 +14,21 @@ from pathlib import Path
 from typing import Any
 
 from peerauth.address import Address, parse_address
+from peerauth.client.control import anyone, conversation
+from peerauth.client.pairing import pair
+from peerauth.control.exchange import Exchange
+from peerauth.control.line import Line
+from peerauth.errors import PeerAuthError
 from peerauth.server.audit import Event
 from peerauth.server.guest import by_protocol
 from peerauth.server.server import Server
 from peerauth.store.config import load_config
 from peerauth.store.pairing import Pairing
 from peerauth.store.peerdir import PeerDirectory
+from peerauth.trust.certificate import Certificate
 from peerauth.trust.fingerprint import Fingerprint
 from peerauth.trust.pairing import Stage, Window
+from peerauth.trust.peers import check_name
 from peerauth.trust.policy import EVERY_PEER
 from tests.cli.running import CHECKOUT, DEADLINE_S, Result, environment
 from tests.support.engine import Greeter, identity
@@ -36,6 +43,9 @@ def pins(home: Home) -> dict[str, list[Fingerprint]]:
 def pin(name: str) -> Fingerprint:
     """The fingerprint of this one's certificate."""
     return identity(name).certificate.fingerprint
+
+
+WRONG = "abandon-abandon-ability"
 
 
 class Waiting:
@@ -130,3 +140,35 @@ async def open_window(place: Path, *, name: str | None = None, settings: str = "
             yield Open(home, server, address, pairing, window, events)
         finally:
             await server.stop(0)
+
+
+class Initiator:
+    """Somebody who pairs as the program does, and what came of it."""
+
+    def __init__(self, who: str = "alice") -> None:
+        self.who = who
+        self.pinned: list[Fingerprint] = []
+
+    def _pin(self, certificate: Certificate, name: str) -> str:
+        check_name(name)
+        self.pinned.append(certificate.fingerprint)
+        return name
+
+    async def __call__(self, address: Address, code: str) -> str:
+        """`paired`, or the code of the error."""
+        try:
+            await pair(identity(self.who), address, code, self.who, self._pin)
+        except PeerAuthError as error:
+            self.error = error
+            return error.code
+        return "paired"
+
+
+def talking(address: Address, who: str = "alice") -> contextlib.AbstractAsyncContextManager[Line]:
+    """A line to the node on which anything can be said."""
+    return conversation(identity(who), address, anyone, hear_anyone=True)
+
+
+def exchange(line: Line, code: str, *, me: str = "alice", them: str = "node") -> Exchange:
+    """The initiator's part, as it should be unless told otherwise."""
+    return Exchange("initiator", code, pin(me), pin(them), line.session.channel_binding())

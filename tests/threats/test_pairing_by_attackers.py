@@ -5,67 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from peerauth.address import Address
-from peerauth.client.control import anyone, conversation
-from peerauth.client.pairing import pair
-from peerauth.control.exchange import Exchange
 from peerauth.control.line import Declined, Line
 from peerauth.control.messages import Check, Checked
-from peerauth.control.pairing import Element, Pair, Paired, Pinned, Proof
+from peerauth.control.pairing import Element, Pair, Proof
 from peerauth.control.wire import Message
-from peerauth.errors import BadInput, PeerAuthError
+from peerauth.errors import PeerAuthError
 from peerauth.server.desk import Visit
 from peerauth.store.pairing import Pairing
 from peerauth.tls.alerts import Truncated
-from peerauth.trust.certificate import Certificate
-from peerauth.trust.fingerprint import Fingerprint
 from peerauth.trust.pairing import Stage
-from peerauth.trust.peers import check_name
 from tests.support.dropin import DEADLINE_S
 from tests.support.engine import Yard, identity, on_loops, running
-from tests.support.pairing import Open, open_window, pin, pins
+from tests.support.pairing import WRONG, Initiator, Open, exchange, open_window, pin, pins, talking
 from tests.support.workers import Home, serving
-
-WRONG = "abandon-abandon-ability"
-
-
-class Initiator:
-    """Somebody who pairs as the program does, and what came of it."""
-
-    def __init__(self, who: str = "alice") -> None:
-        self.who = who
-        self.pinned: list[Fingerprint] = []
-
-    def _pin(self, certificate: Certificate, name: str) -> str:
-        check_name(name)
-        self.pinned.append(certificate.fingerprint)
-        return name
-
-    async def __call__(self, address: Address, code: str) -> str:
-        """`paired`, or the code of the error."""
-        try:
-            await pair(identity(self.who), address, code, self.who, self._pin)
-        except PeerAuthError as error:
-            self.error = error
-            return error.code
-        return "paired"
-
-
-def talking(address: Address, who: str = "alice") -> contextlib.AbstractAsyncContextManager[Line]:
-    """A line to the node on which anything can be said."""
-    return conversation(identity(who), address, anyone, hear_anyone=True)
-
-
-def exchange(line: Line, code: str, *, me: str = "alice", them: str = "node") -> Exchange:
-    """The initiator's part, as it should be unless told otherwise."""
-    return Exchange("initiator", code, pin(me), pin(them), line.session.channel_binding())
 
 
 async def until(true: Callable[[], bool]) -> None:
@@ -388,114 +347,6 @@ async def test_a_guess_at_one_window_is_none_at_the_next(tmp_path: Path) -> None
         await line.send(Proof(ours.prove("alice"), "alice"))
         assert await says_no(line) == "not-pairing"
         assert (pins(node.home), node.stages) == ({}, [])
-
-
-# A server that is not what it seems
-
-Play = Callable[[Visit, Pair, str], Awaitable[Message]]
-
-
-async def _hang_up(_visit: Visit, _request: Pair, _code: str) -> Message:
-    raise ConnectionResetError
-
-
-async def _element_sent_back(_visit: Visit, request: Pair, _code: str) -> Message:
-    return Element(request.element)
-
-
-async def _element_with_our_letter(_visit: Visit, request: Pair, _code: str) -> Message:
-    return Element(b"B" + request.element[1:])
-
-
-async def _identity_element(_visit: Visit, _request: Pair, _code: str) -> Message:
-    return Element(b"B\1" + bytes(31))
-
-
-async def _proof_at_once(_visit: Visit, _request: Pair, _code: str) -> Message:
-    return Proof(bytes(32), "node")
-
-
-async def _proof_sent_back(visit: Visit, request: Pair, code: str) -> Message:
-    theirs = _server(visit, request, code)
-    await visit.line.send(Element(theirs.element))
-    return await visit.line.receive(Proof)
-
-
-async def _proof_then_hang_up(visit: Visit, request: Pair, code: str) -> Message:
-    await _proof_sent_back(visit, request, code)
-    raise ConnectionResetError
-
-
-async def _wrong_guess(visit: Visit, request: Pair, _code: str) -> Message:
-    theirs = _server(visit, request, WRONG)
-    await visit.line.send(Element(theirs.element))
-    await visit.line.receive(Proof)
-    return Proof(theirs.prove("node"), "node")
-
-
-async def _bad_name(visit: Visit, request: Pair, code: str) -> Message:
-    theirs = _server(visit, request, code)
-    await visit.line.send(Element(theirs.element))
-    await visit.line.receive(Proof)
-    return Proof(theirs.prove("../evil"), "../evil")
-
-
-async def _pinned_for_nothing(_visit: Visit, _request: Pair, _code: str) -> Message:
-    return Paired()
-
-
-async def _honest(visit: Visit, request: Pair, code: str) -> Message:
-    theirs = _server(visit, request, code)
-    await visit.line.send(Element(theirs.element))
-    proof = await visit.line.receive(Proof)
-    theirs.check(proof.proof, proof.name)
-    await visit.line.send(Proof(theirs.prove("node"), "node"))
-    await visit.line.receive(Pinned)
-    return Paired()
-
-
-def _server(visit: Visit, request: Pair, code: str) -> Exchange:
-    theirs = Exchange("server", code, visit.fingerprint, pin("node"), visit.channel)
-    theirs.hear(request.element)
-    return theirs
-
-
-@on_loops("asyncio")
-@pytest.mark.parametrize(
-    ("play", "came", "said"),
-    [
-        (_honest, "paired", ""),
-        (_wrong_guess, "wrong-code", "somebody stands in between"),
-        (_element_sent_back, "wrong-code", "somebody stands in between"),
-        (_element_with_our_letter, "wrong-code", "somebody stands in between"),
-        (_identity_element, "wrong-code", "somebody stands in between"),
-        (_proof_sent_back, "wrong-code", "somebody stands in between"),
-        (_proof_at_once, "pair-broken", "neither side has pinned the other"),
-        (_pinned_for_nothing, "pair-broken", "neither side has pinned the other"),
-        (_hang_up, "pair-broken", "neither side has pinned the other"),
-        (_proof_then_hang_up, "pair-broken", "it may have pinned this node, which has not pinned it"),
-        (_bad_name, "bad-name", "has pinned this node, which has not pinned it"),
-    ],
-)
-async def test_an_initiator_tries_its_code_once_and_says_what_it_knows(
-    tmp_path: Path, play: Play, came: str, said: str
-) -> None:
-    visits = 0
-    async with running(Yard(tmp_path / "peers")) as node:
-
-        async def handler(visit: Visit, request: Any) -> Message:  # noqa: ANN401 - as the desk has it
-            nonlocal visits
-            visits += 1
-            return await play(visit, request, "river-tiger-bamboo")
-
-        node.server._desk._handlers = {Pair: handler}
-        alice = Initiator()
-        assert await alice(Address("127.0.0.1", node.port), "river-tiger-bamboo") == came
-    assert visits == 1
-    assert alice.pinned == ([pin("node")] if came == "paired" else [])
-    if came != "paired":
-        assert said in alice.error.message
-        assert isinstance(alice.error, BadInput) or alice.error.hint
 
 
 @on_loops("asyncio")
