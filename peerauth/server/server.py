@@ -99,6 +99,7 @@ class Server:
             socket.socket.close if inherited else close_listener,
         )
         self._following = asyncio.create_task(self._follow())
+        self._hurry = asyncio.Event()
         self._ticking = asyncio.create_task(self._tick())
         self._also: list[asyncio.Task[None]] = []
 
@@ -165,8 +166,7 @@ class Server:
 
     def look_again(self) -> None:
         """Look at the peers and at our identity now, whether or not the system has told of a change."""
-        self._ticking.cancel()
-        self._ticking = asyncio.create_task(self._tick(0.0))
+        self._hurry.set()
         self._following.cancel()
         self._following = asyncio.create_task(self._follow())
 
@@ -227,11 +227,11 @@ class Server:
             )
         )
 
-    async def _tick(self, first: float = _TICK) -> None:
-        pause = first
+    async def _tick(self) -> None:
         while True:
-            await asyncio.sleep(pause)
-            pause = _TICK
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), _TICK)
+            self._hurry.clear()
             now = datetime.now(UTC)
             names = self.live.overdue(now)
             if names:
