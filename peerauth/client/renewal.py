@@ -99,14 +99,17 @@ class Renewal:
         return isinstance(decision, Admitted)
 
     def _say(self, verdict: Verdict, name: str, presented: bytes) -> None:
-        if any(step.kind is Kind.COMPROMISED for step in verdict.steps):
-            self._tell(f"{name} says that the key of its pinned certificate is in other hands: it is pinned no more", None)
+        for step in verdict.steps:
+            if step.kind is Kind.COMPROMISED:
+                self._tell(
+                    f"{step.peer} says that its key is in other hands: what that key has endorsed is pinned no more", None
+                )
         if verdict.question is not None:
             pin = verdict.question.certificate.fingerprint
             text = f"{name} says that its next certificate is {pin}; nobody is reached with it until a person says so"
             self._tell(text, "ask its owner: peerauth id --fingerprint")
         elif verdict.outcome is Outcome.REFUSED:
-            self._tell(f"{name} says that it has a new certificate, which does not count here: {verdict.reason}", None)
+            self._tell(f"what the server says of {name}'s next certificate does not count here: {verdict.reason}", None)
         elif verdict.steps:
             text = f"{name} has a new certificate, endorsed by the one that was pinned: {Fingerprint.of(presented)}"
             self._tell(text, None)

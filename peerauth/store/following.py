@@ -10,7 +10,7 @@ from peerauth.store.config import Config
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.store.state import State
 from peerauth.store.successors import ask_person, forget_questions
-from peerauth.trust.continuity import Kind, read_statement
+from peerauth.trust.continuity import Kind, Statement, mentioned, read_statement
 from peerauth.trust.peers import PeerSet
 from peerauth.trust.succession import MOST, Bearer, Outcome, Verdict, judge
 
@@ -26,7 +26,9 @@ def follow(
     """
     if len(statements) > MOST:
         return Verdict(Outcome.REFUSED, reason=f"there are more than {MOST} statements")
-    said = [read_statement(one) for one in statements]
+    said = _read(statements, directory.current)
+    if not said:
+        return Verdict(Outcome.REFUSED, reason="no statement is about a certificate that is pinned here")
 
     def decide(peers: PeerSet) -> Verdict:
         return judge(said, peers, bearer, config.accept if config else "auto", datetime.now(UTC))
@@ -35,6 +37,19 @@ def follow(
     if verdict.steps:  # only then is anybody else made to wait, and the directory looked at
         verdict = directory.follow(decide)
     return _ask(verdict, State(config.path.parent) if config else None, address)
+
+
+def _read(statements: Sequence[bytes], peers: PeerSet) -> list[Statement]:
+    """The statements; none where they are about nobody who is known.
+
+    Those that are about a pin are checked first: a stranger has no signature of its key, and hears no of the first one.
+    """
+    about = [any(peers.holder(pin) is not None for pin in mentioned(one)) for one in statements]
+    if not any(about) and not peers.pins_keys:
+        return []
+    order = sorted(range(len(statements)), key=lambda at: not about[at])
+    read = {at: read_statement(statements[at]) for at in order}
+    return [read[at] for at in range(len(statements))]
 
 
 def _ask(verdict: Verdict, state: State | None, address: str) -> Verdict:

@@ -20,6 +20,7 @@ def ask_person(state: State, question: Question, address: str) -> bool:
     mine = {
         "fingerprint": question.certificate.fingerprint.digest.hex(),
         "certificate": question.certificate.pem,
+        "old": question.old.pem,
         "retire": question.retire.isoformat(),
         "address": address,
     }

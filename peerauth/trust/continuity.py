@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, paddin
 
 from peerauth.errors import BadInput
 from peerauth.trust.certificate import Certificate
+from peerauth.trust.fingerprint import Fingerprint
 from peerauth.trust.identity import Identity, PrivateKey
 
 LARGEST = 24 << 10  # bytes of a statement
@@ -88,6 +89,20 @@ def read_statement(data: bytes) -> Statement:
         if certificate.weak_key or not _verified(certificate, signature, signed):
             raise _bad(f"the {whose} key's signature is not good")
     return Statement(kind, old, new, issued, retire, data)
+
+
+def mentioned(data: bytes) -> tuple[Fingerprint, Fingerprint]:
+    """Which certificates a statement names, old and new, before anything else is known of it. Raises as `read_statement`.
+
+    A stranger's statement costs what its keys cost to check: whether it is about anybody who is known can be asked before.
+    """
+    try:
+        if len(data) <= LARGEST:
+            fields = _object(_object(data.decode(), {"statement", "by_old", "by_new"})["statement"], _FIELDS)
+            return Fingerprint.of(_from_octets(fields["old"])), Fingerprint.of(_from_octets(fields["new"]))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise _bad("it cannot be read") from error
+    raise _bad("it is too long")
 
 
 def _bad(reason: str) -> BadInput:

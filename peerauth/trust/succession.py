@@ -50,10 +50,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Whether a person admits this certificate as the peer's next; the others are retired then, or have been dropped."""
+    """Whether a person admits this certificate as the peer's next, after `old`, which is then to be retired at `retire`."""
 
     peer: str
     certificate: Certificate
+    old: Certificate
     retire: datetime
 
 
@@ -156,7 +157,7 @@ class _Walk:
         self._pins = set(self.peer.pins)
         self._follows = dict(self.peer.settings.follows)
         self._rotated = self.peer.settings.rotated
-        self._asked: Statement | None = None
+        self._asked: list[Statement] = []
         self._fallen = {one.new for one in said if one.kind is Kind.WITHDRAWN}
         self._fallen |= {one.old for one in said if one.kind is Kind.COMPROMISED}
         self._check_bearer(bearer.certificate)
@@ -168,8 +169,11 @@ class _Walk:
             begun = begun or self._holds(one.old) or self._holds(one.new)
             if begun:
                 {Kind.NEXT: self._next, Kind.WITHDRAWN: self._withdrawn, Kind.COMPROMISED: self._compromised}[one.kind](one)
-        last = self._asked
-        return None if last is None else Question(self.peer.name, last.new, self._date(last))
+        if not self._asked:
+            return None
+        first, last = self._asked[0], self._asked[-1]
+        retire = self._date(first) if first.kind is Kind.NEXT else self._now
+        return Question(self.peer.name, last.new, first.old, retire)
 
     def _find(self, meant: str | None) -> Peer:
         """Whose certificates these are: all of them that are pinned here are one peer's."""
@@ -206,16 +210,18 @@ class _Walk:
             if not known:
                 raise _No("the old certificate is not pinned here any more")
             return
-        if any(old == one.old.fingerprint and new != one.new.fingerprint for new, old in self._follows.items()):
+        if self._has_another_successor(one):
             raise _No("another certificate was put forward as its successor already", conflict=True)
         if self._is_old(one):
             raise _No("a newer statement was followed already")
         self._check_admitted(one.old)
         self._check_new(one.new, last=one is self._said[-1])
-        if self._accept == "never" and not known:
+        if self._accept == "never":
+            if known:
+                return
             raise _No("this peer's certificate is not changed on its own word")
         if self._asked or (self._accept == "ask" and not known):
-            self._asked = one
+            self._asked.append(one)
         else:
             self._step(one)
         self._pins.add(one.new.fingerprint)
@@ -249,7 +255,7 @@ class _Walk:
         self._check_new(one.new, last=one is self._said[-1])
         if self._accept == "never":
             raise _No("this peer's certificate is not changed on its own word")
-        self._asked = one
+        self._asked.append(one)
         self._pins.add(one.new.fingerprint)
 
     def _step(self, one: Statement) -> None:
@@ -268,6 +274,14 @@ class _Walk:
     def _holds(self, certificate: Certificate) -> bool:
         keys = self.peer.keys
         return certificate.fingerprint in self._pins or bool(keys and certificate.key_fingerprint in keys)
+
+    def _has_another_successor(self, one: Statement) -> bool:
+        """Rule 2; a certificate that is pinned by its key shares the successor of the others over it."""
+        pin = one.old.fingerprint
+        return any(
+            new != one.new.fingerprint and (old == pin or (pin not in self._pins and old in self._pins))
+            for new, old in self._follows.items()
+        )
 
     def _check_admitted(self, old: Certificate) -> None:
         """Rule 2; what this chain itself has put in its place was found good before."""

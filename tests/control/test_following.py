@@ -16,7 +16,7 @@ from peerauth.control.rotation import History, Rotate, Rotated, Statements
 from peerauth.errors import ConnectFailed
 from peerauth.server.desk import LONGEST_OF_A_STRANGER
 from peerauth.store.rotations import append_statement
-from peerauth.trust.continuity import Kind, Statement
+from peerauth.trust.continuity import Kind, Statement, read_statement
 from peerauth.trust.identity import Identity, KeyType, new_key, self_signed
 from tests.support.dropin import NOW
 from tests.support.engine import Caller, Running, Yard, how_it_ends, identity, on_loops, running
@@ -242,6 +242,29 @@ async def test_a_stranger_brings_nothing_into_effect(tmp_path: Path) -> None:
         await node.hears("refused", code="rotation-refused")
         for who in ("b", "mallory"):
             assert await hear(node, identity(who)) == REFUSED
+        assert await bring(node, identity("b"), AB) == "accepted"
+
+
+@on_loops("asyncio")
+async def test_a_strangers_statements_cost_one_look_at_a_signature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many they bring, and however dear their own keys are to check."""
+    checked: list[bytes] = []
+
+    def counting(data: bytes) -> Statement:
+        checked.append(data)
+        return read_statement(data)
+
+    monkeypatch.setattr("peerauth.store.following.read_statement", counting)
+    home = Home(tmp_path)
+    home.pin("alice", identity("a"))
+    own = [following(f"s{number}", f"s{number + 1}", number - 20) for number in range(8)]
+    forged = json.loads(AB.data) | {"by_old": json.loads(own[0].data)["by_old"]}
+    async with running(home, config=home.config) as node:
+        assert await bring(node, identity("s8"), *own) == "refused"
+        assert not checked
+        with pytest.raises(Declined):
+            await bring_raw(node, identity("s8"), *(one.data for one in own), json.dumps(forged).encode())
+        assert len(checked) == 1
         assert await bring(node, identity("b"), AB) == "accepted"
 
 

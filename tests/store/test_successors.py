@@ -16,7 +16,7 @@ from tests.support.engine import identity
 
 
 def question(peer: str, name: str) -> Question:
-    return Question(peer, identity(name).certificate, NOW)
+    return Question(peer, identity(name).certificate, identity("a").certificate, NOW)
 
 
 def test_the_first_waits_and_another_does_not_take_its_place(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peerauth.errors import BadInput
-from peerauth.trust.continuity import LARGEST, Kind, Statement, endorse, read_statement
+from peerauth.trust.continuity import LARGEST, Kind, Statement, endorse, mentioned, read_statement
 from peerauth.trust.identity import Identity, KeyType, new_key, self_signed
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -57,8 +57,22 @@ def test_a_statement_with_any_byte_changed_says_the_same_or_nothing(data: st.Dat
 
 @given(st.binary(max_size=500))
 def test_junk_is_no_statement(data: bytes) -> None:
+    for read in (read_statement, mentioned):
+        with pytest.raises(BadInput, match="not good"):
+            read(data)
+
+
+@pytest.mark.parametrize(
+    "data", [b"[]", b'{"statement":7,"by_old":"","by_new":""}', b"1" * 5000, b"[" * 5000, b"x" * (LARGEST + 1)]
+)
+def test_what_is_not_of_the_form_names_nobody(data: bytes) -> None:
     with pytest.raises(BadInput, match="not good"):
-        read_statement(data)
+        mentioned(data)
+
+
+def test_whom_a_statement_names_is_known_before_it_is_checked() -> None:
+    said = statement()
+    assert mentioned(said.data) == mentioned(tampered(by_new="")) == (said.old.fingerprint, said.new.fingerprint)
 
 
 def tampered(**fields: str) -> bytes:

@@ -267,11 +267,12 @@ def test_a_peers_setting_goes_before_the_nodes(node: Acceptance, peer: Acceptanc
     assert bool(found.steps) is (outcome is Outcome.ACCEPTED)
     if outcome is Outcome.ASKED:
         assert found.question is not None
-        assert (found.question.certificate, found.question.retire) == (BC.new, BC.retire)
+        assert (found.question.certificate, found.question.old, found.question.retire) == (BC.new, AB.old, AB.retire)
 
 
 def test_what_a_person_has_admitted_already_is_not_asked_again() -> None:
     assert done(verdict([AB], "a", "b", accept="ask")) == [(Kind.NEXT, "a", "b")]
+    assert verdict([AB], "a", "b", accept="never") == Verdict(Outcome.ACCEPTED, peer="alice")
 
 
 def test_a_withdrawal_takes_a_question_along() -> None:
@@ -337,6 +338,10 @@ def test_where_the_key_is_pinned_any_certificate_over_it_speaks_for_it() -> None
     settings = PeerSettings(pin="key")
     peer = Peer("alice", (one.certificate.fingerprint,), settings, (one.certificate.key_fingerprint,))
     assert verdict([said], peer=peer, by="b").outcome is Outcome.ACCEPTED
+    pins = (one.certificate.fingerprint, fingerprint("c"))
+    follows = ((fingerprint("c"), one.certificate.fingerprint),)
+    another = verdict([said], peer=replace(peer, pins=pins, settings=replace(settings, follows=follows)), by="b")
+    assert (another.outcome, another.conflict) == (Outcome.REFUSED, True)
     by_certificate = replace(peer, settings=PeerSettings(), keys=())
     assert verdict([said], peer=by_certificate, by="b").outcome is Outcome.REFUSED
 
