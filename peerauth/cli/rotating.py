@@ -104,7 +104,7 @@ async def _tell(ui: Ui, own: Own, directory: PeerDirectory) -> tuple[Succession,
 
 
 async def _wait(ui: Ui, own: Own, directory: PeerDirectory) -> Succession:
-    """Go on until the next identity is presented, by us or by somebody else; how it stood last."""
+    """Go on until the next identity is presented, by us or by somebody else; how it stood before that."""
 
     def say(news: News) -> None:
         if news.problem:
@@ -113,14 +113,12 @@ async def _wait(ui: Ui, own: Own, directory: PeerDirectory) -> Succession:
             ui.say(news.text)
 
     carrier = Carrier(own, directory, say)
-    last = read_succession(own.config)
-    while (now := read_succession(own.config)).under_way is not None:
-        last = now
+    while read_succession(own.config).under_way is not None:
         await asyncio.sleep(carrying.LOOK)
         await asyncio.to_thread(directory.refresh)
         await carrier.step()
     await asyncio.to_thread(own.look)
-    return now if now.errands else last
+    return carrier.last
 
 
 def take_back(ui: Ui, own: Own, directory: PeerDirectory) -> None:

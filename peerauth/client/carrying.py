@@ -76,9 +76,9 @@ class Carrier:
         self._automatic = automatic
         self._read: tuple[int, int, int] | None = None  # the signs of the file when it was read
         self.succession = NOTHING
-        self._pauses: dict[
-            tuple[str, bytes], tuple[float, float]
-        ] = {}  # by peer and statement: the next try, the pause after it
+        self.last = NOTHING  # how it stood before the switch
+        self._pauses: dict[tuple[str, bytes], tuple[float, float]] = {}  # by peer and statement: next try, pause after it
+        self._automatic_again = 0.0
         self._trouble = ""
 
     async def run(self) -> None:
@@ -109,6 +109,8 @@ class Carrier:
             self.succession = await tell_all(self._own, peers, self.succession, whom[:PORTION], self._heard)
             if self.succession.due(peers, datetime.now(UTC)):
                 await self._switch()
+        if self.succession.under_way is not None:
+            self.last = self.succession
 
     async def _fresh(self) -> Succession:
         try:
@@ -125,7 +127,7 @@ class Carrier:
         return found
 
     async def _switch(self) -> None:
-        errand = self.succession.under_way
+        errand, self.last = self.succession.under_way, self.succession
         kept = await asyncio.to_thread(switch, self._own.config, self._directory.current)
         await asyncio.to_thread(self._own.look)
         self._pauses.clear()
@@ -136,9 +138,12 @@ class Carrier:
 
     async def _begin_if_old(self, automatic: AutoRotation) -> None:
         now = datetime.now(UTC).replace(microsecond=0)
+        if self._own.stirred:
+            await asyncio.to_thread(self._own.look)
         current = self._own.identity
-        if now - made(current.certificate) < automatic.every:
+        if now - made(current.certificate) < automatic.every or self._now() < self._automatic_again:
             return
+        self._automatic_again = self._now() + LONGEST_PAUSE  # making a key takes seconds
         new = await asyncio.to_thread(successor, current, self._own.config.name, now)
         terms = terms_of(Kind.NEXT, current.certificate, now, automatic.deadline, automatic.overlap)
         self.succession = await asyncio.to_thread(begin, self._own.config, current, new, self._own.passphrase, terms)

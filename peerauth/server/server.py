@@ -108,6 +108,7 @@ class Server:
         self._following = asyncio.create_task(self._follow())
         office = self._office
         self._reminders = Reminders(lambda: office.identity.certificate, peers, office.state if config else None)
+        self._hurry = asyncio.Event()
         self._ticking = asyncio.create_task(self._tick())
         self._also: list[asyncio.Task[None]] = []
         if share.worker == 0:  # of several workers one is enough
@@ -187,8 +188,7 @@ class Server:
 
     def look_again(self) -> None:
         """Look at the peers and at our identity now, whether or not the system has told of a change."""
-        self._ticking.cancel()
-        self._ticking = asyncio.create_task(self._tick(0.0))
+        self._hurry.set()
         self._following.cancel()
         self._following = asyncio.create_task(self._follow())
 
@@ -250,11 +250,11 @@ class Server:
             )
         )
 
-    async def _tick(self, first: float = _TICK) -> None:
-        pause = first
+    async def _tick(self) -> None:
         while True:
-            await asyncio.sleep(pause)
-            pause = _TICK
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), _TICK)
+            self._hurry.clear()
             now = datetime.now(UTC)
             names = self.live.overdue(now)
             if names:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime
 
+from peerauth.errors import PeerAuthError
 from peerauth.server.desk import Visit
+from peerauth.store.config import Config
 from peerauth.store.succession import note, read_succession
 from peerauth.trust.decision import Admitted
 from peerauth.trust.errands import Outcome, Reply
 from peerauth.trust.fingerprint import Fingerprint
+from peerauth.trust.peers import Peer, PeerSet
 
 
 def note_asker(visit: Visit, known: Fingerprint) -> None:
@@ -19,13 +23,16 @@ def note_asker(visit: Visit, known: Fingerprint) -> None:
     office, decision = visit.office, visit.decide()
     if not isinstance(decision, Admitted):
         return
-    for errand in read_succession(office.home).errands:
-        if known not in (errand.statement.old.fingerprint, errand.statement.new.fingerprint):
+    with contextlib.suppress(PeerAuthError):  # what is told does not depend on it
+        _note(office.home, office.peers.current, decision.peer, known, visit.fingerprint)
+
+
+def _note(config: Config, peers: PeerSet, peer: Peer, known: Fingerprint, presented: Fingerprint) -> None:
+    for errand in read_succession(config).errands:
+        old, new = errand.statement.old.fingerprint, errand.statement.new.fingerprint
+        if known not in (old, new) or not errand.is_for(peer):
             continue
-        if not errand.is_for(decision.peer):
-            continue
-        accepted = errand.only is None and known == errand.statement.new.fingerprint
-        outcome = Outcome.ACCEPTED if accepted else Outcome.HEARD
-        reply = Reply(outcome, datetime.now(UTC).replace(microsecond=0), visit.fingerprint)
-        if errand.noted({decision.peer.name: reply}) != errand:
-            note(office.home, {errand.statement.data: {decision.peer.name: reply}}, office.peers.current)
+        outcome = Outcome.ACCEPTED if known == new and errand.only is None else Outcome.HEARD
+        reply = Reply(outcome, datetime.now(UTC).replace(microsecond=0), presented)
+        if errand.noted({peer.name: reply}) != errand:
+            note(config, {errand.statement.data: {peer.name: reply}}, peers)

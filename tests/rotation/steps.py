@@ -183,6 +183,15 @@ def take_back_unheard_left(place: Path) -> None:
     assert said(config) == [Kind.NEXT, Kind.WITHDRAWN]
 
 
+def declare(place: Path) -> None:
+    begin(load_config(place), OLD, NEW, SECRET, terms(Kind.COMPROMISED))
+
+
+def broken(place: Path) -> None:
+    born(place)
+    declare(place)
+
+
 def break_off(place: Path) -> None:
     config = load_config(place)
     recover(config)
@@ -218,9 +227,10 @@ OPERATIONS |= {
     "rotate-switch": (accepted, change, change_left),
     "rotate-abort": (accepted, take_back, take_back_left),
     "rotate-abort-unheard": (begun, take_back_unheard, take_back_unheard_left),
-    "rotate-compromised": (born, break_off, break_off_left),
-    "rotate-overtaken": (mistaken, break_off, overtake_left),
+    "rotate-compromised": (born, declare, break_off_left),
+    "rotate-compromised-switch": (broken, change, break_off_left),
+    "rotate-overtaken": (mistaken, declare, overtake_left),
 }
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(sys.argv[1], Path(sys.argv[2]), stride=2)

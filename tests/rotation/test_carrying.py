@@ -15,11 +15,12 @@ import pytest
 from peerauth.client import carrying
 from peerauth.client.carrying import Carrier, News, carry_on, terms_of
 from peerauth.client.telling import tell_all
+from peerauth.errors import BadInput
 from peerauth.store.config import AutoRotation, load_config
 from peerauth.store.home import create
 from peerauth.store.own import rotation_path
 from peerauth.store.rotations import read_statements
-from peerauth.store.succession import begin, next_pair
+from peerauth.store.succession import begin, next_pair, read_succession
 from peerauth.trust.continuity import Kind
 from peerauth.trust.identity import KeyType, new_key, self_signed
 from tests.cli.running import peerauth
@@ -102,6 +103,42 @@ async def test_who_was_away_is_told_by_the_background_and_then_it_switches(
         ("away", "accepted"),
         (None, None),
     ], "each thing is said once, by one of the two"
+
+
+@on_loops("asyncio")
+async def test_rotate_that_waits_returns_when_the_new_certificate_is_presented(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(carrying, "LOOK", 0.05)
+    monkeypatch.setattr(carrying, "FIRST_PAUSE", 0.1)
+    node, away = Member.make(tmp_path, "node"), Member.make(tmp_path, "away")
+    away.knows(node)
+    port = free_port(away.host)
+    node.knows(away, f"{away.host}:{port}")
+    before = node.pin
+    waiting = asyncio.create_task(asyncio.to_thread(peerauth, "rotate", "--wait", "--json", "--home", node.home))
+    await until(lambda: any(errand.told for errand in read_succession(node.config).errands))
+    assert not waiting.done()
+    async with serving_at(away, port):
+        done = await waiting
+    assert (done.code, done.json["phase"], done.json["peers"][0]["outcome"]) == (0, "done", "accepted")
+    assert away.pins_of("node") == {before, node.pin}
+
+
+@on_loops("asyncio")
+async def test_a_key_that_cannot_be_written_down_is_not_made_again_and_again(tmp_path: Path) -> None:
+    node = await old_node(tmp_path, 61)
+    (node.home / "node.next.key").write_text("somebody's")
+    now = 0.0
+    carrier = Carrier(node.own(), node.directory, nothing, AutoRotation(timedelta(days=60)), lambda: now)
+    with pytest.raises(BadInput):
+        await carrier.step()
+    await carrier.step()
+    now = 3599.0
+    await carrier.step()
+    now = 3600.0
+    with pytest.raises(BadInput):
+        await carrier.step()
 
 
 @on_loops("asyncio")

@@ -14,13 +14,14 @@ from tests.cli.running import CHECKOUT, environment
 @pytest.mark.parametrize(
     ("operation", "steps"),
     [
-        ("make", 40),
+        ("make", 60),
         ("acknowledge", 15),
-        ("switch", 60),
-        ("abort", 30),
-        ("abort-unheard", 30),
-        ("compromised", 100),
-        ("overtaken", 100),
+        ("switch", 70),
+        ("abort", 50),
+        ("abort-unheard", 40),
+        ("compromised", 60),
+        ("compromised-switch", 70),
+        ("overtaken", 80),
     ],
 )
 def test_killed_at_any_step_it_goes_on(tmp_path: Path, operation: str, steps: int) -> None:
