@@ -183,7 +183,7 @@ def test_peers_is_no_directory(run: Run, home: Path, junk: str, words: list[str]
 def without_state(found: dict[str, tuple[object, ...]]) -> dict[str, tuple[object, ...]]:
     """Without what a server notes for itself, which is safe to delete; that is a lock, as long as nothing happens."""
     state = {path for path in found if "state" in Path(path).parts}
-    assert {Path(path).name for path in state} <= {"state", "serving"}
+    assert {Path(path).name for path in state} <= {"state", "serving.alive"}
     return {path: facts for path, facts in found.items() if path not in state}
 
 
@@ -500,6 +500,7 @@ def test_server_that_speaks_no_tls(run: Run, pinned: Path, garbage: str, words: 
     before = tree(pinned)
     with target(GARBAGE[garbage]) as where:
         there = {
+            "check": ["check", str(where), "--peer", "db-1", "--max-wait", "1"],
             "connect": ["connect", str(where), "--peer", "db-1"],
             "get": ["get", f"https://{where}/", "--peer", "db-1"],
             "join": ["join", token(where)],

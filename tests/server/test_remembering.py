@@ -129,7 +129,7 @@ def test_where_it_is_off_no_file_is_left(home: Home) -> None:
         assert "ALERT" in Caller(mint("stranger")).hear(node.port)
         said = node.hears("refused")
         assert "peer add FILE" in said["hint"]
-    assert not (home.home / "state").exists()
+    assert not State(home.home).path(FILE).exists()
     assert "not remembered now" in peerauth("why", "--home", home.home).err
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 
+from peerauth.address import Address
+from peerauth.client.control import conversation, exactly
+from peerauth.control.rotation import Rotate, Rotated
 from peerauth.store.config import Config, load_config
 from peerauth.store.pending import Stranger, strangers
 from peerauth.store.rotations import append_statement
@@ -13,8 +17,9 @@ from peerauth.store.state import State
 from peerauth.trust.continuity import Kind, Statement, endorse
 from peerauth.trust.identity import Identity
 from tests.support.dropin import NOW
-from tests.support.engine import Yard, identity
+from tests.support.engine import Caller, Running, Yard, identity
 
+REFUSED = "TLSV1_ALERT_UNKNOWN_CA"
 WEEK = timedelta(days=7)
 HOUR = timedelta(hours=1)
 
@@ -73,3 +78,21 @@ class Home(Yard):
     def waiting(self) -> dict[str, Stranger]:
         """Which certificates wait for a person's word, by peer."""
         return {one.successor_of: one for one in strangers(State(self.home)) if one.successor_of}
+
+
+async def bring_raw(node: Running, who: Identity, *said: bytes) -> str:
+    """Tell the node, as this one; the outcome."""
+    pin = identity("node").certificate.fingerprint
+    async with conversation(who, Address("127.0.0.1", node.port), exactly(pin)) as line:
+        await line.send(Rotate(said))
+        return (await line.receive(Rotated)).outcome
+
+
+async def bring(node: Running, who: Identity, *said: Statement) -> str:
+    """The same with statements."""
+    return await bring_raw(node, who, *(one.data for one in said))
+
+
+async def hear(node: Running, who: Identity) -> str:
+    """What this one hears of the service: a greeting, or `REFUSED`."""
+    return await asyncio.to_thread(Caller(who).hear, node.port)
