@@ -24,9 +24,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from peerauth.address import Address
 from peerauth.errors import PeerAuthError
-from peerauth.net.sockets import bound_address, close_listener, open_for_workers
+from peerauth.net.sockets import close_listener, open_for_workers
 from peerauth.server.audit import Event
 from peerauth.server.channel import Inbox
 from peerauth.server.contexts import Contexts
@@ -37,7 +36,6 @@ from peerauth.server.tally import Tally
 from peerauth.server.watched import Watched
 from peerauth.server.window import Standing, Window
 from peerauth.server.worker import DRAIN, LOOK, NOW, STAND_IN, STEP_BACK, Estate, Job, work
-from peerauth.store.config import Service
 
 _TOLD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 _GRACE = 5.0  # seconds for what should take none, before a worker is killed
@@ -67,7 +65,7 @@ class Supervisor:
                 doors.append(open_for_workers(service.listen, len(self._workers)))
                 self._estate = Estate(tuple(doors), contexts, self._tally)
                 contexts.get(alpn_of(service))
-            places = [(service.name, address) for service, address in self._places()]
+            places = [(service.name, address) for service, address in self._estate.places(self._job.services)]
             self._standing = Standing(places, self._tally, datetime.now(UTC))
             self._window.open()
             with self._signals():
@@ -244,10 +242,6 @@ class Supervisor:
     def _facts(self) -> dict[str, Any]:
         return self._standing.facts(sum(worker.ready for worker in self._workers))
 
-    def _places(self) -> list[tuple[Service, Address]]:
-        rows = zip(self._job.services, self._estate.doors, strict=True)
-        return [(service, bound_address(sock)) for service, doors in rows for sock in doors[0]]
-
     def _hear(self, worker: Watched) -> bool:
         heard = False
         assert worker.inbox is not None
@@ -266,7 +260,7 @@ class Supervisor:
         if self._announced or not all(other.ready for other in self._workers):
             return
         self._announced = True
-        for service, address in self._places():
+        for service, address in self._estate.places(self._job.services):
             self._speaker.later(functools.partial(self._voice.listening, service, address))
 
     # What we are told, and the end

@@ -15,6 +15,8 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
+from peerauth.address import Address
+from peerauth.net.sockets import bound_address
 from peerauth.server.audit import Event
 from peerauth.server.channel import LogHandler, Outbox, Reporter
 from peerauth.server.contexts import Contexts
@@ -73,6 +75,11 @@ class Estate:
     def at(self, worker: int) -> list[list[socket.socket]]:
         """The sockets of a worker, service by service."""
         return [rows[worker] for rows in self.doors]
+
+    def places(self, services: tuple[Service, ...]) -> list[tuple[Service, Address]]:
+        """The services, and where they listen."""
+        rows = zip(services, self.doors, strict=True)
+        return [(service, bound_address(sock)) for service, doors in rows for sock in doors[0]]
 
     def all(self) -> set[socket.socket]:
         """Every socket."""
