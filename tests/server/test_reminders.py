@@ -175,8 +175,9 @@ async def test_it_looks_once_a_day_by_the_clock_on_the_wall(node: Node, monkeypa
     loop, real = asyncio.get_running_loop(), reminding.due
 
     def due(*words: Any) -> list[Event]:  # noqa: ANN401 - as it is called
-        loop.call_soon_threadsafe(looks.put_nowait, node.now)
-        return real(*words)
+        now, found = node.now, real(*words)
+        loop.call_soon_threadsafe(looks.put_nowait, now)
+        return found
 
     monkeypatch.setattr(reminding, "due", due)
     following = asyncio.create_task(reminding.follow(said.put_nowait))
