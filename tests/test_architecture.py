@@ -116,6 +116,15 @@ def test_pure_code_in_trust_is_left_alone(source: str) -> None:
     assert broken_lines(architecture.trust_is_pure, "trust/policy.py", source) == []
 
 
+def test_cancellation_is_heard(package: list[Module]) -> None:
+    hold(architecture.cancellation_is_heard, package)
+
+
+def test_a_wait_that_may_swallow_a_cancellation_is_found() -> None:
+    assert broken_lines(architecture.cancellation_is_heard, "server/x.py", "import asyncio\nasyncio.wait_for(f(), 1)") == [2]
+    assert broken_lines(architecture.cancellation_is_heard, "server/x.py", "import asyncio\nasyncio.timeout(1)") == []
+
+
 def test_only_tls_knows_openssl(package: list[Module]) -> None:
     hold(architecture.openssl_stays_in_tls, package)
 

@@ -85,7 +85,8 @@ class Refusals:
                 if self._closing.is_set() and not written:
                     break
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._closing.wait(), self._pause)
+                    async with asyncio.timeout(self._pause):
+                        await self._closing.wait()
         finally:
             self._writing = None
 

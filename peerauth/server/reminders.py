@@ -73,7 +73,8 @@ class Reminders:
             for event in due:
                 say(event)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._asked.wait(), _NAP)
+                async with asyncio.timeout(_NAP):  # wait_for may swallow a cancellation, until Python 3.12
+                    await self._asked.wait()
 
     def due(self, names: Iterable[str] | None = None) -> list[Event]:
         """What is to be said now about these peers, or about everybody and ourselves. It counts as said."""

@@ -253,7 +253,8 @@ class Server:
     async def _tick(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), _TICK)
+                async with asyncio.timeout(_TICK):
+                    await self._hurry.wait()
             self._hurry.clear()
             now = datetime.now(UTC)
             names = self.live.overdue(now)
@@ -283,7 +284,8 @@ class Server:
         for listener in self._listeners:
             listener.stop()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.live.none_left(), self.limits.drain if drain is None else drain)
+            async with asyncio.timeout(self.limits.drain if drain is None else drain):
+                await self.live.none_left()
         for served in self.live.everyone():
             served.abort()
         await self._desk.close(visits)

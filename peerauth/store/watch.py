@@ -87,7 +87,8 @@ class _Follower:
                 await asyncio.wait([noticing], timeout=_SHORT_REST * cost)
                 rest = _POLL_UNNOTIFIED if notifier.blind else max(self._poll, _REST * cost)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._asked.wait(), rest)
+                    async with asyncio.timeout(rest):
+                        await self._asked.wait()
             await noticing
         finally:
             notifier.stop()

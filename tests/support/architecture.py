@@ -174,6 +174,13 @@ def openssl_stays_in_tls(module: Module) -> Iterator[Violation]:
             yield module.violation(found.line, f"only peerauth/tls/ may import {found.target}")
 
 
+def cancellation_is_heard(module: Module) -> Iterator[Violation]:
+    """asyncio.wait_for may swallow a cancellation until Python 3.12, and whoever awaits the task waits for ever."""
+    for call, dotted, _ in module.calls():
+        if dotted == "asyncio.wait_for":
+            yield module.violation(call, "asyncio.wait_for may swallow a cancellation; use asyncio.timeout")
+
+
 def only_cli_talks_and_exits(module: Module) -> Iterator[Violation]:
     """Only cli/ knows typer and rich, prints, and ends the process."""
     if module.room in {"cli", "__main__"}:
