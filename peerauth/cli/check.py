@@ -68,7 +68,7 @@ def _look(
     ui: Ui, to: str | None, meant: str | None, seconds: float | None, passphrase_file: Path | None
 ) -> tuple[Ourselves, list[Report]]:
     from peerauth.client.check import check_all
-    from peerauth.client.dial import TIMEOUT
+    from peerauth.client.reaching import TIMEOUT
     from peerauth.client.target import everybody, locate
     from peerauth.client.verdict import Ourselves
 

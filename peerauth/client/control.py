@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 from peerauth.address import Address
-from peerauth.client.dial import TIMEOUT, unreachable
+from peerauth.client.reaching import TIMEOUT, unreachable
 from peerauth.control.line import Line
 from peerauth.errors import ConnectFailed
 from peerauth.net.reach import reach

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import os
 import socket
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from peerauth.address import Address
+from peerauth.client.reaching import TIMEOUT, unreachable
 from peerauth.client.target import NOTE_ADDRESS, Target
 from peerauth.errors import ConnectFailed, PeerAuthError, TrustRefused
 from peerauth.net.reach import reach, reach_blocking
@@ -33,7 +32,6 @@ from peerauth.trust.peers import PeerSet
 if TYPE_CHECKING:
     from peerauth.client.renewal import Renewal
 
-TIMEOUT = 10.0  # seconds, for reaching the other side and for the handshake
 DOUBT = 1.0  # seconds that a certificate of ours which is new gives the server to refuse it
 
 
@@ -224,22 +222,6 @@ def anonymous_certificate(address: Address, timeout: float = TIMEOUT) -> bytes:
     if presented is None:
         raise ConnectFailed("no-certificate", f"{address} presented no certificate")
     return presented
-
-
-def unreachable(error: OSError | UnicodeError, where: Address) -> ConnectFailed:
-    """A failure to connect, in words."""
-    if isinstance(error, socket.gaierror | UnicodeError):
-        return ConnectFailed(
-            "no-such-host", f"the host name {where.host} is not known", "check the name, or use an IP address"
-        )
-    if isinstance(error, TimeoutError):
-        return ConnectFailed("timeout", f"{where} does not answer", "is a firewall in between, or is it the wrong address?")
-    if isinstance(error, ConnectionRefusedError) or error.errno == errno.ENOENT:
-        return ConnectFailed("connection-refused", f"nothing listens at {where}", "is `peerauth serve` running there?")
-    if isinstance(error, ConnectionError):
-        return ConnectFailed("closed", f"{where} ended the connection before trust was settled")
-    reason = os.strerror(error.errno) if error.errno else str(error)
-    return ConnectFailed("unreachable", f"{where} cannot be reached: {reason}")
 
 
 def admitted_peer(connection: BlockingTls) -> Admitted:

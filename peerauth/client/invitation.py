@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from peerauth.address import Address
 from peerauth.client.control import conversation, exactly
-from peerauth.client.dial import TIMEOUT
+from peerauth.client.reaching import TIMEOUT
 from peerauth.control.invitation import Join, Joined
 from peerauth.control.line import Declined
 from peerauth.errors import BadInput, ConnectFailed, PeerAuthError, TrustRefused, printable

@@ -19,7 +19,7 @@ from time import perf_counter
 from typing import Any
 
 from peerauth.address import Address
-from peerauth.client.dial import unreachable
+from peerauth.client.reaching import unreachable
 from peerauth.control.line import Line
 from peerauth.control.messages import Check, Checked
 from peerauth.errors import ConnectFailed, PeerAuthError, printable
