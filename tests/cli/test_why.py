@@ -176,6 +176,13 @@ def test_approve_pins_the_certificate_with_what_was_asked_for(must: Run, home: P
     assert remembered(State(home)) == []
 
 
+def test_without_a_name_the_whole_command_is_shown(run: Run, carol: Made) -> None:
+    part = fingerprint(carol)[:23]
+    failed = run("peer", "approve", part.lower())
+    assert (failed.code, failed.out) == (2, "")
+    assert failed.err.rstrip().endswith(f": peerauth peer approve {part} --name carol")
+
+
 def test_a_part_of_the_fingerprint_is_enough_with_a_yes_only(run: Run, home: Path, carol: Made) -> None:
     part = fingerprint(carol)[:23]
     before = tree(home)
@@ -283,7 +290,7 @@ def test_the_denied_are_hidden_and_cannot_be_approved_until_it_is_taken_back(run
     pin = fingerprint(carol)
     assert must("peer", "deny", pin[:11], "--json").json == {"denied": [pin]}
     assert must("peer", "pending").out == ""
-    assert "1 denied: --all" in must("peer", "pending").err
+    assert "denied: 1; to see them: peerauth peer pending --all" in must("peer", "pending").err
     assert "denied 20" in must("peer", "pending", "--all").out
     failed = run("peer", "approve", pin, "--name", "carol", "--json")
     assert (failed.code, failed.json["error"]["code"]) == (1, "denied")
