@@ -200,6 +200,8 @@ async def test_our_own_end_is_what_the_node_says_and_what_we_warn_of(tmp_path: P
     assert [one.critical for one in said(late, expired, 14)] == [True]
     assert [one.critical for one in said(soon, fine, 14)] == [False]
     assert said(soon, fine, 4) == []
+    assert [one.hint for one in said(soon, fine, 14)] == ["type: peerauth rotate"]
+    assert ["keygen --force" in (one.hint or "") for one in said(late, expired, 14)] == [True]
 
 
 # Who it is
