@@ -313,6 +313,8 @@ def test_a_peers_next_certificate_is_pinned_beside_the_old_one_which_is_retired(
     assert "the next certificate of alice" in must("peer", "pending").out
     assert "which is to be retired on 2030-01-31" in must("peer", "pending").out
     assert must("why").out == "", "nobody was refused"
+    came(home, der(new))
+    assert f"the fingerprint: peerauth peer approve {fingerprint(new)}\n" in must("why").out
     for words in (("--name", "bob"), ("--note", "x")):
         assert run("peer", "approve", fingerprint(new), *words).code == 2
     assert must("peer", "approve", fingerprint(new)).out == f"alice {fingerprint(new)}\n"
