@@ -73,6 +73,17 @@ def test_json_has_all_of_it(must: Run) -> None:
     assert datetime.fromisoformat(facts["expires"]) == token.expires
 
 
+def test_the_addresses_are_those_of_the_server_that_runs_where_config_has_no_service(
+    must: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"name": "x"}, None, {"name": "y", "address": "nowhere"}, {"name": "hello", "address": "10.1.2.3:18443"}]
+    said = [{}, {"services": "all"}, {"services": rows}]
+    monkeypatch.setattr("peerauth.server.window.look", lambda where: said if where.samefile(home) else [])
+    assert leads_to(must, home, "") == ["10.1.2.3:18443"]
+    assert "@10.1.2.3:18443?" in must("id", "--qr").err
+    assert leads_to(must, home, '[[serve]]\nlisten = "10.1.2.4:9"\n') == ["10.1.2.4:9"]
+
+
 def test_the_addresses_are_those_of_the_services(must: Run, home: Path) -> None:
     both = '[[serve]]\nlisten = "10.1.2.3:8443"\n[[serve]]\nlisten = "[2001:db8::1]:9"\n'
     local = '[[serve]]\nlisten = "127.0.0.1:7"\n[[serve]]\nlisten = "unix:/run/x"\n[[serve]]\nlisten = "h:0"\n'
