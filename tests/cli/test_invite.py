@@ -48,6 +48,12 @@ def test_the_token_alone_is_on_standard_output(must: Run) -> None:
     assert must("invite", *ADDRESS, "--quiet").err == ""
 
 
+def test_an_option_without_its_value_leads_to_the_help_of_its_command(run: Run) -> None:
+    result = run("invite", "--revoke")
+    assert (result.code, result.out) == (2, "")
+    assert "hint: peerauth invite --help" in result.err
+
+
 def test_every_token_is_another(must: Run) -> None:
     assert len({made(must, *ADDRESS).secret for _ in range(5)}) == 5
 
