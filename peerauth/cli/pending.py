@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +20,7 @@ from peerauth.cli.peer_settings import (
     UntilOption,
     Wanted,
 )
+from peerauth.cli.strangers import waiting
 from peerauth.cli.ui import Cell, Ui
 from peerauth.errors import BadInput, UsageError
 
@@ -62,13 +62,6 @@ def pending(
         hidden = f" (denied: {len(known)}; to see them: peerauth peer pending --all)" if known else ""
         ui.say(f"nobody is pending{hidden}")
     say_if_off(ui, config)
-
-
-def waiting(state: State, directory: PeerDirectory) -> list[Stranger]:
-    """Those who can be approved and are not pinned meanwhile; the denied, too."""
-    from peerauth.store.pending import strangers
-
-    return [stranger for stranger in strangers(state) if pinned_as(stranger.certificate, directory) is None]
 
 
 def _row(stranger: Stranger, directory: PeerDirectory) -> list[str | Cell]:
@@ -113,19 +106,6 @@ def _facts(stranger: Stranger, directory: PeerDirectory) -> dict[str, Any]:
         "denied": stranger.denied,
         "notes": _notes(stranger, directory),
     }
-
-
-def pinned_as(certificate: bytes, directory: PeerDirectory) -> str | None:
-    """The peer that has this certificate (DER) pinned now, or its key."""
-    from peerauth.trust.certificate import Certificate
-    from peerauth.trust.fingerprint import Fingerprint
-
-    peers = directory.current
-    holder = peers.holder(Fingerprint.of(certificate))
-    if holder is None and peers.pins_keys:
-        with contextlib.suppress(BadInput):
-            holder = peers.key_holder(Certificate(certificate))
-    return holder.name if holder else None
 
 
 def same_key(certificate: bytes, directory: PeerDirectory) -> str | None:

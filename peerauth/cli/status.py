@@ -97,7 +97,7 @@ def status(
 
 
 def _find(config: Config, directory: PeerDirectory, now: datetime) -> Status:
-    from peerauth.cli.pending import waiting
+    from peerauth.cli.strangers import waiting
     from peerauth.server.window import look
     from peerauth.store.invitations import Invitations
     from peerauth.store.state import SERVING, State

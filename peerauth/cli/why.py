@@ -142,7 +142,8 @@ def _text(refusal: Refusal, directory: PeerDirectory, asked: Asked) -> str:
 
 def _now(refusal: Refusal, directory: PeerDirectory, asked: Asked) -> list[str]:
     """What can be said of a stranger today, from what is on the disk."""
-    from peerauth.cli.pending import pinned_as, same_key
+    from peerauth.cli.pending import same_key
+    from peerauth.cli.strangers import pinned_as
 
     if refusal.certificate is None:
         return []
