@@ -127,9 +127,10 @@ def _make(ui: Ui, config: Config, wish: _Wish, given: Sequence[str], now: dateti
 
 
 def _guessed(ui: Ui, config: Config) -> list[Address]:
-    """Where the services of config.toml are reached: as far as this machine can know it."""
-    listening = [service.listen for service in config.services] or [Address("", DEFAULT_PORT)]
-    usable = [address for address in listening if address.path is None and address.port]
+    """Where this node is reached: as far as this machine can know it."""
+    from peerauth.cli.reachable import listening
+
+    usable = [address for address in listening(config) if address.path is None and address.port]
     found = [one for address in usable for one in _reachable(address)]
     outside = [address for address in found if not address.is_loopback]
     chosen = list(dict.fromkeys(outside or found))[:_MOST_GUESSED]

@@ -66,7 +66,12 @@ def keygen(
             general_name(text)
     with option("--auto-rotate"):
         every = None if auto_rotate is None else check_every(auto_rotate)
-    check_free(ui.home, name, force=force)
+    try:
+        check_free(ui.home, name, force=force)
+    except BadInput as error:
+        if error.code == "exists" and every is not None:
+            error.hint = f'to have serve rotate this one, write in config.toml, below [rotation]: every = "{every}"'
+        raise
     secret = NODE_KEY.make(passphrase_file, "Passphrase for the new key") if passphrase else NODE_KEY.given(passphrase_file)
     key = made_aside(ui, lambda: new_key(KeyType(kind)))
     now = datetime.now(UTC)

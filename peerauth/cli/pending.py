@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +20,7 @@ from peerauth.cli.peer_settings import (
     UntilOption,
     Wanted,
 )
+from peerauth.cli.strangers import waiting
 from peerauth.cli.ui import Cell, Ui
 from peerauth.errors import BadInput, UsageError
 
@@ -49,24 +49,19 @@ def pending(
 
     config, directory = open_peers(ui)
     state = State(config.path.parent)
-    waiting = _waiting(state, directory)
-    shown = [stranger for stranger in waiting if everyone or stranger.denied is None]
+    known = waiting(state, directory)
+    shown = [stranger for stranger in known if everyone or stranger.denied is None]
     if ui.json:
         ui.emit([_facts(stranger, directory) for stranger in shown])
     elif shown:
         headers = ["calls itself", "fingerprint", "from", "last", "times", "key", "note"]
         ui.table(headers, [_row(stranger, directory) for stranger in shown])
-        ui.say("whose owner confirms the fingerprint: peerauth peer approve FINGERPRINT --name NAME; else: peer deny")
+        ui.say("whose owner confirms the fingerprint: peerauth peer approve FINGERPRINT --name NAME")
+        ui.say("who is not to be listed again: peerauth peer deny FINGERPRINT")
     else:
-        hidden = f" ({len(waiting)} denied: --all)" if waiting else ""
+        hidden = f" (denied: {len(known)}; to see them: peerauth peer pending --all)" if known else ""
         ui.say(f"nobody is pending{hidden}")
     say_if_off(ui, config)
-
-
-def _waiting(state: State, directory: PeerDirectory) -> list[Stranger]:
-    from peerauth.store.pending import strangers
-
-    return [stranger for stranger in strangers(state) if pinned_as(stranger.certificate, directory) is None]
 
 
 def _row(stranger: Stranger, directory: PeerDirectory) -> list[str | Cell]:
@@ -84,7 +79,8 @@ def _row(stranger: Stranger, directory: PeerDirectory) -> list[str | Cell]:
 def _notes(stranger: Stranger, directory: PeerDirectory) -> list[str]:
     found = []
     if stranger.successor_of:
-        retire = f", which is to be retired on {stranger.retire:%Y-%m-%d}" if stranger.retire else ""
+        later = stranger.retire is not None and stranger.retire > stranger.first  # one whose key was lost is out already
+        retire = f", which is to be retired on {stranger.retire:%Y-%m-%d}" if later else ""
         whose = f"the next certificate of {stranger.successor_of}, put forward by whoever holds the key of the one before"
         found.append(f"{whose}{retire}")
     elif twin := same_key(stranger.certificate, directory):
@@ -112,19 +108,6 @@ def _facts(stranger: Stranger, directory: PeerDirectory) -> dict[str, Any]:
     }
 
 
-def pinned_as(certificate: bytes, directory: PeerDirectory) -> str | None:
-    """The peer that has this certificate (DER) pinned now, or its key."""
-    from peerauth.trust.certificate import Certificate
-    from peerauth.trust.fingerprint import Fingerprint
-
-    peers = directory.current
-    holder = peers.holder(Fingerprint.of(certificate))
-    if holder is None and peers.pins_keys:
-        with contextlib.suppress(BadInput):
-            holder = peers.key_holder(Certificate(certificate))
-    return holder.name if holder else None
-
-
 def same_key(certificate: bytes, directory: PeerDirectory) -> str | None:
     """The peer whose name this certificate (DER) claims, if one of its pinned certificates is over the same key."""
     from peerauth.trust.certificate import Certificate
@@ -142,7 +125,12 @@ def approve(
     ui: Ui,
     fingerprint: Annotated[str, typer.Argument(metavar="FINGERPRINT", help="All of it, or the first 8 digits or more.")],
     *,
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="The peer's name.", show_default=False)] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="What to call it; needed, except for a peer's next certificate.", show_default=False
+        ),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; its owner has confirmed the fingerprint.")] = False,
     note: NoteOption = None,
     tag: TagOption = None,
@@ -178,7 +166,7 @@ def approve(
     config, directory = open_peers(ui)
     state = State(config.path.parent)
     stranger = _find(state, directory, prefix)
-    given = _name(stranger, name, wanted)
+    given = _name(stranger, name, wanted, prefix)
     certificate = Certificate(stranger.certificate)
     if stranger.successor_of is None:
         directory.check_addition(given, [certificate])
@@ -202,10 +190,10 @@ def _find(state: State, directory: PeerDirectory, prefix: str) -> Stranger:
     holder = directory.current.holder(Fingerprint(bytes.fromhex(prefix))) if len(prefix) == _WHOLE else None
     if holder is not None:
         raise BadInput("already-pinned", f"this certificate is pinned already, as {holder.name}")
-    return find(_waiting(state, directory), prefix)
+    return find(waiting(state, directory), prefix)
 
 
-def _name(stranger: Stranger, name: str | None, wanted: Wanted) -> str:
+def _name(stranger: Stranger, name: str | None, wanted: Wanted, prefix: str) -> str:
     """Under which name it is to be pinned. Raises UsageError."""
     from peerauth.trust.explain import proposed_name
     from peerauth.trust.peers import check_name
@@ -218,7 +206,9 @@ def _name(stranger: Stranger, name: str | None, wanted: Wanted) -> str:
         return successor_of
     if name is None:
         proposed = proposed_name(stranger.claim)
-        hint = f"it calls itself {proposed}: --name {proposed}" if proposed else None
+        begins = ":".join(prefix[at : at + 2] for at in range(0, len(prefix), 2)).upper()
+        hint = f"peerauth peer approve {begins} --name {proposed or 'NAME'}"
+        hint = f"it calls itself {proposed}: {hint}" if proposed else f"choose one: {hint}"
         raise UsageError("usage", "under which name is it to be pinned? --name is missing", hint)
     with option("--name"):
         return check_name(name)

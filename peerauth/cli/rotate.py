@@ -20,7 +20,7 @@ def rotate(
     *,
     kind: Annotated[
         Literal["rsa4096", "rsa3072", "p256", "ed25519"] | None,
-        typer.Option("--key-type", help="The kind of the next key (else as now).", show_default=False),
+        typer.Option("--key-type", "--type", help="The kind of the next key (else as now).", show_default=False),
     ] = None,
     days: Annotated[
         int | None,

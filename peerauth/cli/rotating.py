@@ -70,7 +70,11 @@ def _start(ui: Ui, own: Own, wanted: Wanted) -> None:
     if wanted.compromised:
         _say_kept(ui, switch(own.config))
         own.look()
-        ui.warn(_COMPROMISED, f"on each peer, with {own.config.certificate.name}: peerauth peer add")
+        file, pin = own.config.certificate.name, own.identity.certificate.fingerprint
+        ui.warn(
+            _COMPROMISED,
+            f"on each that was told: peerauth peer approve {pin}; on others, with {file}: peerauth peer add {file}",
+        )
 
 
 def _now() -> datetime:

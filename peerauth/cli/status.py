@@ -17,12 +17,24 @@ from peerauth.trust.expiry import Ending
 
 if TYPE_CHECKING:
     from peerauth.store.config import Config, Service
+    from peerauth.store.invitations import Invitation
     from peerauth.store.peerdir import PeerDirectory
+    from peerauth.store.pending import Stranger
     from peerauth.store.records import Problem
+    from peerauth.trust.fingerprint import Fingerprint
 
 NEEDS_A_PERSON = 1  # exit code with --check
 _SHOWN = 20  # of peers and problems, for a person
 _HORIZON = timedelta(days=60)  # who ends later is only counted
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """A rotation under way: what is presented next, when at the latest, and which peers, by name, have not accepted yet."""
+
+    next: Fingerprint
+    deadline: datetime | None
+    waiting: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -38,6 +50,9 @@ class Status:
     allowed: tuple[tuple[Service, int], ...]
     serving: bool
     servers: tuple[dict[str, Any], ...]
+    pending: tuple[Stranger, ...]
+    invitations: tuple[Invitation, ...]  # those that somebody may still come in by
+    rotation: Rotation | None
     attention: list[tuple[str, str | None]] = field(default_factory=list)
 
     def within(self, days: int) -> list[Ending]:
@@ -58,7 +73,10 @@ def status(
     check: Annotated[bool, typer.Option("--check", help="Exit with 1 when something needs a person.")] = False,
     metrics: Annotated[bool, typer.Option("--metrics", help="Print metrics for Prometheus, in its text format.")] = False,
 ) -> None:
-    """Show how this node stands: its certificate, its peers, its services, and the server that runs here."""
+    """Show how this node stands: its certificate, its peers, its services, and the server that runs here.
+
+    Who waits to be approved, open invitations and a rotation under way are said where there are any.
+    """
     from peerauth.cli.peer import open_peers
 
     if metrics and ui.json:
@@ -79,13 +97,18 @@ def status(
 
 
 def _find(config: Config, directory: PeerDirectory, now: datetime) -> Status:
+    from peerauth.cli.strangers import waiting
     from peerauth.server.window import look
+    from peerauth.store.invitations import Invitations
     from peerauth.store.state import SERVING, State
 
     home = config.path.parent
+    state = State(home)
     near = sorted(directory.endings(now + _HORIZON), key=lambda ending: (ending.seconds, ending.name))
     own, attention = _own(config, now)
-    serving, servers = State(home).is_alive(SERVING, many=True), look(home)
+    rotation, trouble = _rotation(config, directory)
+    attention += trouble
+    serving, servers = state.is_alive(SERVING, many=True), look(home)
     found = Status(
         config,
         now,
@@ -96,6 +119,9 @@ def _find(config: Config, directory: PeerDirectory, now: datetime) -> Status:
         tuple((service, sum(map(service.policy.allows, directory.current))) for service in config.services),
         serving or bool(servers),
         tuple(servers),
+        tuple(stranger for stranger in waiting(state, directory) if stranger.denied is None),
+        tuple(invitation for invitation in Invitations(state).all() if invitation.over(now) is None),
+        rotation,
         attention,
     )
     for ending in (*found.expired, *found.within(expiry.URGENT)):
@@ -122,6 +148,22 @@ def _own(config: Config, now: datetime) -> tuple[Ending | None, list[tuple[str, 
     return own, [(text, expiry.advice(None, own.not_after, now))]
 
 
+def _rotation(config: Config, directory: PeerDirectory) -> tuple[Rotation | None, list[tuple[str, str | None]]]:
+    """The rotation under way; and what a person has to do where that cannot be read."""
+    from peerauth.store.home import read_own_certificate
+    from peerauth.store.succession import read_succession
+
+    try:
+        succession = read_succession(config)
+        errand = succession.under_way
+        if errand is None or errand.statement.new == read_own_certificate(config):
+            return None, []
+    except BadInput as error:
+        return None, [(error.message, error.hint)] if error.code == "bad-rotation" else []
+    waiting = tuple(peer.name for peer in directory.current if errand.is_for(peer) and not errand.accepted_by(peer))
+    return Rotation(errand.statement.new.fingerprint, succession.deadline, waiting), []
+
+
 def _ending_facts(ending: Ending, now: datetime) -> dict[str, Any]:
     left = expiry.days_left(ending.not_after, now)
     return {"name": ending.name, "fingerprint": ending.fingerprint, "expires": ending.not_after, "days_left": left}
@@ -144,6 +186,15 @@ def _facts(found: Status) -> dict[str, Any]:
         ],
         "serving": found.serving,
         "servers": found.servers,
+        "pending": len(found.pending),
+        "invitations": len(found.invitations),
+        "rotation": None
+        if found.rotation is None
+        else {
+            "next": found.rotation.next,
+            "deadline": found.rotation.deadline,
+            "not_accepted": found.rotation.waiting,
+        },
         "attention": [text for text, _ in found.attention],
     }
 
@@ -167,9 +218,28 @@ def _lines(ui: Ui, found: Status) -> list[tuple[str, str]]:
     lines += [("serving", _server(server)) for server in found.servers]
     if not found.servers:
         lines.append(("serving", "yes; it cannot be asked how it stands" if found.serving else "no"))
+    lines += _under_way(found)
     lines += [("attention", f"{text}; {hint}" if hint else text) for text, hint in found.attention[:_SHOWN]]
     if len(found.attention) > _SHOWN:
         lines.append(("attention", f"and {len(found.attention) - _SHOWN} more, which --json lists"))
+    return lines
+
+
+def _under_way(found: Status) -> list[tuple[str, str]]:
+    """What waits, for others or for a person: only what there is."""
+    lines = []
+    if found.pending:
+        lines.append(("pending", f"{len(found.pending)} to be approved or denied; to see who: peerauth peer pending"))
+    if found.invitations:
+        ends = max(invitation.expires for invitation in found.invitations)
+        text = f"{len(found.invitations)} open, until {ends:%Y-%m-%d %H:%M} UTC; to see them: peerauth invite --list"
+        lines.append(("invitations", text))
+    if found.rotation is not None:
+        waits = len(found.rotation.waiting)
+        told = f"{counted(waits, 'peer')} {'has' if waits == 1 else 'have'} not accepted" if waits else "all have accepted"
+        when = f", at the latest on {found.rotation.deadline:%Y-%m-%d %H:%M} UTC" if found.rotation.deadline else ""
+        text = f"{told} the next certificate; it is presented when all have{when}; to see who: peerauth rotate --status"
+        lines.append(("rotation", text))
     return lines
 
 

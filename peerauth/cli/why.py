@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from peerauth.store.config import Config
     from peerauth.store.peerdir import PeerDirectory
     from peerauth.store.refusals import Refusal
+    from peerauth.trust.fingerprint import Fingerprint
+
+    Asked = Mapping[Fingerprint, str | None]  # whose next certificate it is to be
 
 _SHOWN = 20
 
@@ -40,11 +43,12 @@ def why(
 
     The newest comes first. They are in state/ of this node, whether or not a server runs.
     """
-    from peerauth.store.pending import remembered
+    from peerauth.store.pending import remembered, strangers
     from peerauth.store.state import State
 
     config, directory = open_peers(ui)
-    everything = remembered(State(config.path.parent))
+    state = State(config.path.parent)
+    everything = remembered(state)
     if who is None:
         found = everything
     else:
@@ -56,7 +60,8 @@ def why(
         ui.emit([_facts(refusal, directory) for refusal in found[:number]])
     elif found:
         shown = found[: number or _SHOWN]
-        ui.data("\n\n".join(_text(refusal, directory) for refusal in shown))
+        asked = {stranger.fingerprint: stranger.successor_of for stranger in strangers(state) if not stranger.denied}
+        ui.data("\n\n".join(_text(refusal, directory, asked) for refusal in shown))
         if len(found) > len(shown):
             ui.say(f"{len(found) - len(shown)} older ones are not shown: -n {len(found)}")
     say_if_off(ui, config)
@@ -125,25 +130,30 @@ def _is_address(who: str) -> bool:
     return False
 
 
-def _text(refusal: Refusal, directory: PeerDirectory) -> str:
+def _text(refusal: Refusal, directory: PeerDirectory, asked: Asked) -> str:
     message, hint = refusal.told()
     since = f", {refusal.times} times since {refusal.since:%Y-%m-%dT%H:%M:%SZ}" if refusal.times > 1 else ""
     lines = [f"{refusal.last:%Y-%m-%dT%H:%M:%SZ} from {refusal.address} at '{refusal.service}'{since}", message]
     if hint:
         lines.append(f"hint: {hint}")
-    lines += [f"now:  {sentence}" for sentence in _now(refusal, directory)]
+    lines += [f"now:  {sentence}" for sentence in _now(refusal, directory, asked)]
     return "\n    ".join(lines)
 
 
-def _now(refusal: Refusal, directory: PeerDirectory) -> list[str]:
+def _now(refusal: Refusal, directory: PeerDirectory, asked: Asked) -> list[str]:
     """What can be said of a stranger today, from what is on the disk."""
-    from peerauth.cli.pending import pinned_as, same_key
+    from peerauth.cli.pending import same_key
+    from peerauth.cli.strangers import pinned_as
 
     if refusal.certificate is None:
         return []
     name = pinned_as(refusal.certificate, directory)
     if name is not None:
         return [f"it is pinned as {name}"]
+    peer = asked.get(refusal.fingerprint) if refusal.fingerprint else None
+    if peer is not None:
+        text = f"{peer} says that it is its next certificate; if its owner confirms the fingerprint"
+        return [f"{text}: peerauth peer approve {refusal.fingerprint}"]
     twin = same_key(refusal.certificate, directory)
     return [f'its key is that of {twin}\'s pinned certificate: a renewed one, which pin = "key" admits'] if twin else []
 

@@ -13,6 +13,7 @@ from peerauth.client.verdict import Ourselves, There, judge_there
 from peerauth.errors import ConnectFailed, PeerAuthError, TrustRefused
 from peerauth.trust.certificate import Certificate
 from peerauth.trust.decision import Refused, decide
+from peerauth.trust.expiry import advice
 from peerauth.trust.explain import refused_server, unpinned_server
 from peerauth.trust.fingerprint import Fingerprint
 from peerauth.trust.peers import Peer, PeerSet
@@ -92,10 +93,9 @@ def concerns(report: Report, ourselves: Ourselves, now: datetime, days: int) -> 
         return []
     found = []
     if theirs is not None:
-        found.append(
-            _expiring(f"the certificate of {report.who}", "on its machine: peerauth keygen --force", theirs, now, days)
-        )
-    hint = "peerauth keygen --force, and hand out the new one"
+        mend = f"on its machine: {'peerauth rotate' if now < theirs.not_after else 'peerauth keygen --force'}"
+        found.append(_expiring(f"the certificate of {report.who}", mend, theirs, now, days))
+    hint = advice(None, ourselves.certificate.not_after, now)
     found.append(_expiring(f"our own certificate, {ourselves.file},", hint, ourselves.certificate, now, days))
     if seen.skew is not None and abs(seen.skew) > SKEW:
         ahead = "ahead of" if seen.skew > 0 else "behind"

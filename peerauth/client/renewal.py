@@ -126,7 +126,7 @@ class Renewal:
             outcome = (await line.receive(Rotated)).outcome
         if outcome == Outcome.ASKED:
             text = f"{target.peer.name} was told of our new certificate; a person there is to say whether it counts"
-            self._tell(text, f"there: peerauth peer add {self._config.name}.crt")
+            self._tell(text, f"there: peerauth peer approve {self.identity.certificate.fingerprint}")
         if outcome != Outcome.ACCEPTED:
             return False
         await asyncio.sleep(_NOTICED)

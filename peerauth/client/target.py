@@ -39,8 +39,10 @@ def resolve(text: str, peers: PeerSet, meant: str | None = None, *, default_port
         return Target(peer, address)
     if address.server_name and difflib.get_close_matches(address.server_name, list(peers.peers), 1):
         raise no_such_peer(address.host, peers)
-    names = ", ".join(list(peers.peers)[:5]) or "none is pinned yet"
-    raise BadInput("who-is-meant", f"which peer is meant at {address}?", f"say it with --peer NAME (known: {names})")
+    names = ", ".join(list(peers.peers)[:5])
+    scan = f"nobody is pinned yet; to pin who is there: peerauth peer scan {address} --add NAME"
+    hint = f"say it with --peer NAME (known: {names})" if names else scan
+    raise BadInput("who-is-meant", f"which peer is meant at {address}?", hint)
 
 
 def locate(
@@ -54,7 +56,10 @@ def locate(
         address = parse_address(text, default_port=default_port)
     except BadInput as error:
         if meant is None and NAME.fullmatch(text):
-            raise no_such_peer(text, peers) from error
+            unknown = no_such_peer(text, peers)
+            if "." in text and not difflib.get_close_matches(text, list(peers.peers), 1):
+                unknown.hint = f"an address has a port, for instance {text}:{DEFAULT_PORT}"
+            raise unknown from error
         raise
     if meant is not None:
         return find_peer(meant, peers), address
@@ -75,7 +80,9 @@ def everybody(peers: PeerSet) -> list[tuple[Peer, Address]]:
     """Every peer of whom it is noted where it is. Raises BadInput("no-address") when there is none."""
     found = [(peer, _address_of(peer, peer.name, None)) for peer in peers if peer.address is not None]
     if not found:
-        raise BadInput("no-address", "of no peer it is noted where it is to be reached", NOTE_ADDRESS)
+        if not peers.peers:
+            raise BadInput("no-address", "nobody is pinned yet", "to pin a server: peerauth peer scan HOST:PORT --add NAME")
+        raise BadInput("no-address", "it is not noted of any peer where it is to be reached", NOTE_ADDRESS)
     return found
 
 

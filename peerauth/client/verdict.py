@@ -89,6 +89,9 @@ def _by_its_own_words(seen: Observation, ourselves: Ourselves, who: str) -> Ther
     code, reason = printable(answer.code or "unknown", 40), printable(answer.reason or "it does not say why", 300)
     error = _refusal(ourselves, who, f"{reason} ({code})")
     error.hint = mend_there(code, ourselves.certificate, ourselves.file)
+    if code == Code.UNKNOWN:  # a node of peerauth, where we wait to be approved if it remembers refusals
+        own = ourselves.certificate.fingerprint
+        error.hint = f"there: peerauth peer approve {own} --name {ourselves.name}; or {error.hint.removeprefix('there, ')}"
     return There(False, True, f"no: {reason}", code, error)
 
 

@@ -36,7 +36,7 @@ def follow(
     verdict = decide(directory.current)
     if verdict.steps:  # only then is anybody else made to wait, and the directory looked at
         verdict = directory.follow(decide)
-    return _ask(verdict, State(config.path.parent) if config else None, address)
+    return _ask(verdict, State(config.path.parent) if config else None, directory.current, address)
 
 
 def _read(statements: Sequence[bytes], peers: PeerSet) -> list[Statement]:
@@ -52,7 +52,7 @@ def _read(statements: Sequence[bytes], peers: PeerSet) -> list[Statement]:
     return [read[at] for at in range(len(statements))]
 
 
-def _ask(verdict: Verdict, state: State | None, address: str) -> Verdict:
+def _ask(verdict: Verdict, state: State | None, peers: PeerSet, address: str) -> Verdict:
     if state is not None:
         for step in verdict.steps:
             if step.kind is not Kind.NEXT:
@@ -62,6 +62,9 @@ def _ask(verdict: Verdict, state: State | None, address: str) -> Verdict:
         return verdict
     if state is None:
         return replace(verdict, outcome=Outcome.REFUSED, question=None, reason="there is nobody to ask here")
+    known = peers.get(verdict.question.peer)
+    if known is not None:  # what a person has pinned by its file since waits for nobody's word, and nobody sees it wait
+        forget_questions(state, known.name, known.pins)
     if not ask_person(state, verdict.question, address):
         reason = "another certificate waits for a person's word already"
         return replace(verdict, outcome=Outcome.REFUSED, question=None, reason=reason, conflict=True)

@@ -75,10 +75,11 @@ def check_free(home: Path, name: str, *, force: bool) -> None:
     key, certificate = _pair(home, name, lives_here)
     taken = [path for path in (key, certificate) if path.exists() or path.is_symlink()]
     if taken and not force:
+        anew = "to begin anew, unknown to every peer, the old pair kept beside it: peerauth keygen --force"
         raise BadInput(
             "exists",
             f"{files.shown(taken[0])} is there already, and a key is never overwritten unasked",
-            "to make a new pair and keep the old one beside it: peerauth keygen --force",
+            f"to replace it, and tell every peer: peerauth rotate; {anew}" if len(taken) == 2 else anew,
         )
 
 

@@ -220,7 +220,7 @@ def test_monitoring_is_told_when_the_trouble_is_ours(run: Run, home: Path, tmp_p
     [
         (["nobody"], 1, "there is no peer nobody"),
         (["quiet"], 1, "it is not noted where quiet is"),
-        ([], 1, "of no peer it is noted where it is"),
+        ([], 1, "it is not noted of any peer where it is"),
         (["a b:1"], 2, "a b"),
         (["127.0.0.1:99999"], 2, "not HOST:PORT"),
         (["--peer", "quiet"], 2, "--peer says who is at an address"),
@@ -233,6 +233,20 @@ def test_what_cannot_be_checked_is_said_to_be_so(run: Run, pin: Pin, words: list
     result = run("check", *words)
     assert (result.code, result.out) == (code, "")
     assert text in result.err
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["check"], "to pin a server: peerauth peer scan HOST:PORT --add NAME"),
+        (["check", "127.0.0.1"], "an address has a port, for instance 127.0.0.1:8443"),
+        (["get", "https://127.0.0.1:1/"], "peerauth peer scan 127.0.0.1:1 --add NAME"),
+    ],
+)
+def test_who_has_pinned_nobody_is_told_how(run: Run, words: list[str], hint: str) -> None:
+    result = run(*words)
+    assert (result.code, result.out) == (1, "")
+    assert hint in result.err
 
 
 def test_a_server_that_says_nothing_is_given_up_in_time(run: Run) -> None:

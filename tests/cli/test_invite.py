@@ -48,6 +48,12 @@ def test_the_token_alone_is_on_standard_output(must: Run) -> None:
     assert must("invite", *ADDRESS, "--quiet").err == ""
 
 
+def test_an_option_without_its_value_leads_to_the_help_of_its_command(run: Run) -> None:
+    result = run("invite", "--revoke")
+    assert (result.code, result.out) == (2, "")
+    assert "hint: peerauth invite --help" in result.err
+
+
 def test_every_token_is_another(must: Run) -> None:
     assert len({made(must, *ADDRESS).secret for _ in range(5)}) == 5
 
@@ -71,6 +77,17 @@ def test_json_has_all_of_it(must: Run) -> None:
     assert facts["addresses"] == ["db.example:8443", "[::1]:1"]
     assert facts["fingerprint"] == str(token.pin)
     assert datetime.fromisoformat(facts["expires"]) == token.expires
+
+
+def test_the_addresses_are_those_of_the_server_that_runs_where_config_has_no_service(
+    must: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"name": "x"}, None, {"name": "y", "address": "nowhere"}, {"name": "hello", "address": "10.1.2.3:18443"}]
+    said = [{}, {"services": "all"}, {"services": rows}]
+    monkeypatch.setattr("peerauth.server.window.look", lambda where: said if where.samefile(home) else [])
+    assert leads_to(must, home, "") == ["10.1.2.3:18443"]
+    assert "@10.1.2.3:18443?" in must("id", "--qr").err
+    assert leads_to(must, home, '[[serve]]\nlisten = "10.1.2.4:9"\n') == ["10.1.2.4:9"]
 
 
 def test_the_addresses_are_those_of_the_services(must: Run, home: Path) -> None:

@@ -122,7 +122,8 @@ def test_a_key_that_is_there_is_not_touched(home: Path) -> None:
 
     assert result.code == 1
     assert "is there already" in result.err
-    assert "--force" in result.err
+    assert "tell every peer: peerauth rotate; " in result.err
+    assert "peerauth keygen --force" in result.err
     assert tree(home) == before
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Run
-from tests.cli.making import DAY, fingerprint, make, pem, write
+from tests.cli.making import DAY, der, fingerprint, make, pem, write
 from tests.cli.running import CHECKOUT, Result, peerauth
+from tests.cli.test_why import came
 from tests.docs.pages import rows, sections, spans
 from tests.support.dropin import DEADLINE_S
 from tests.support.engine import Caller, identity
@@ -112,6 +113,42 @@ def test_json_says_everything(run: Run, home: Path) -> None:
     assert facts["services"] == [{"name": "db", "listen": ":1", "target": "unix:/run/db", "peers": 1}]
     said = fields(run("status"))
     assert said["service"] == ["db on :1 leads to unix:/run/db, for 1 peer"]
+
+
+def test_what_waits_is_said_where_there_is_any(must: Run, home: Path) -> None:
+    facts = must("status", "--json").json
+    assert (facts["pending"], facts["invitations"], facts["rotation"]) == (0, 0, None)
+    assert not {"pending", "invitations", "rotation"} & fields(must("status")).keys()
+    carol, dave = make("carol"), make("dave")
+    came(home, der(carol))
+    came(home, der(dave))
+    must("peer", "deny", fingerprint(dave))
+    gone = must("invite", "--address", "db.example:1", "--json").json["id"]
+    must("invite", "--revoke", gone)
+    must("invite", "--address", "db.example:1", "--ttl", "7d")
+    write(home / "long.crt", pem(LONG))
+    must("peer", "add", home / "long.crt", "--address", "127.0.0.1:1")
+    must("rotate")
+    said, result = fields(must("status")), must("status", "--check", "--json")
+    assert said["pending"] == ["1 to be approved or denied; to see who: peerauth peer pending"]
+    assert said["invitations"][0].startswith("1 open, until 20")
+    assert said["rotation"][0].startswith("1 peer has not accepted the next certificate; ")
+    assert said["rotation"][0].endswith("; to see who: peerauth rotate --status")
+    facts, under_way = result.json, must("rotate", "--status", "--json").json
+    assert (facts["pending"], facts["invitations"], facts["attention"]) == (1, 1, [])
+    expected = {"next": under_way["next"], "deadline": under_way["deadline"], "not_accepted": ["long"]}
+    assert facts["rotation"] == expected
+    must("rotate", "--abort")
+    must("peer", "approve", fingerprint(carol), "--name", "carol")
+    facts = must("status", "--json").json
+    assert (facts["pending"], facts["invitations"], facts["rotation"]) == (0, 1, None)
+
+
+def test_a_rotation_that_cannot_be_read_needs_a_person(run: Run, home: Path) -> None:
+    write(home / "node.rotation.json", b"{")
+    result = run("status", "--check", "--json")
+    assert (result.code, result.json["rotation"]) == (1, None)
+    assert "node.rotation.json" in result.json["attention"][0]
 
 
 def test_many_are_counted_and_the_first_are_named(run: Run, home: Path) -> None:

@@ -176,6 +176,13 @@ def test_approve_pins_the_certificate_with_what_was_asked_for(must: Run, home: P
     assert remembered(State(home)) == []
 
 
+def test_without_a_name_the_whole_command_is_shown(run: Run, carol: Made) -> None:
+    part = fingerprint(carol)[:23]
+    failed = run("peer", "approve", part.lower())
+    assert (failed.code, failed.out) == (2, "")
+    assert failed.err.rstrip().endswith(f": peerauth peer approve {part} --name carol")
+
+
 def test_a_part_of_the_fingerprint_is_enough_with_a_yes_only(run: Run, home: Path, carol: Made) -> None:
     part = fingerprint(carol)[:23]
     before = tree(home)
@@ -283,7 +290,7 @@ def test_the_denied_are_hidden_and_cannot_be_approved_until_it_is_taken_back(run
     pin = fingerprint(carol)
     assert must("peer", "deny", pin[:11], "--json").json == {"denied": [pin]}
     assert must("peer", "pending").out == ""
-    assert "1 denied: --all" in must("peer", "pending").err
+    assert "denied: 1; to see them: peerauth peer pending --all" in must("peer", "pending").err
     assert "denied 20" in must("peer", "pending", "--all").out
     failed = run("peer", "approve", pin, "--name", "carol", "--json")
     assert (failed.code, failed.json["error"]["code"]) == (1, "denied")
@@ -306,6 +313,8 @@ def test_a_peers_next_certificate_is_pinned_beside_the_old_one_which_is_retired(
     assert "the next certificate of alice" in must("peer", "pending").out
     assert "which is to be retired on 2030-01-31" in must("peer", "pending").out
     assert must("why").out == "", "nobody was refused"
+    came(home, der(new))
+    assert f"the fingerprint: peerauth peer approve {fingerprint(new)}\n" in must("why").out
     for words in (("--name", "bob"), ("--note", "x")):
         assert run("peer", "approve", fingerprint(new), *words).code == 2
     assert must("peer", "approve", fingerprint(new)).out == f"alice {fingerprint(new)}\n"

@@ -143,7 +143,10 @@ async def test_each_side_that_does_not_know_the_other_is_named_with_what_to_type
     assert [trouble.code for trouble in neither.troubles] == ["unknown", "refused-by-peer"]
     assert f"peerauth peer scan 127.0.0.1:{node.port} --add NAME --expect FINGERPRINT" in (neither.troubles[0].hint or "")
     assert str(identity("node").certificate.fingerprint) in neither.troubles[0].message
-    assert neither.troubles[1].hint == f"there, with our certificate: peerauth peer add alice.crt --expect {own}"
+    assert neither.troubles[1].hint == (
+        f"there: peerauth peer approve {own} --name alice; "
+        f"or with our certificate: peerauth peer add alice.crt --expect {own}"
+    )
     assert there(neither).code == "unknown"
     assert [trouble.code for trouble in here_only.troubles] == ["refused-by-peer"]
     assert [trouble.code for trouble in there_only.troubles] == ["unknown"]
@@ -200,6 +203,8 @@ async def test_our_own_end_is_what_the_node_says_and_what_we_warn_of(tmp_path: P
     assert [one.critical for one in said(late, expired, 14)] == [True]
     assert [one.critical for one in said(soon, fine, 14)] == [False]
     assert said(soon, fine, 4) == []
+    assert [one.hint for one in said(soon, fine, 14)] == ["type: peerauth rotate"]
+    assert ["keygen --force" in (one.hint or "") for one in said(late, expired, 14)] == [True]
 
 
 # Who it is

@@ -97,6 +97,28 @@ def test_auto_rotate_is_written_into_a_new_config_alone(tmp_path: Path) -> None:
     assert 'every = "30d"' in done.err, "what is to be written is said"
 
 
+def test_where_a_node_lives_already_auto_rotate_is_a_line_of_its_config_and_no_matter_of_force(tmp_path: Path) -> None:
+    node = Member.make(tmp_path, "node")
+    done = peerauth("keygen", "--auto-rotate", "60d", "--home", node.home)
+    assert done.code == 1
+    assert '[rotation]: every = "60d"' in done.err
+    assert "--force" not in done.err
+
+
+def test_the_kind_of_the_next_key_is_said_as_keygen_has_it(tmp_path: Path) -> None:
+    node = Member.make(tmp_path, "node")
+    assert peerauth("rotate", "--type", "ed25519", "--home", node.home).code == 0
+    assert node.certificate.key_type == "Ed25519"
+
+
+def test_after_a_compromise_it_is_said_what_to_type_on_each_peer(tmp_path: Path) -> None:
+    node = Member.make(tmp_path, "node")
+    done = peerauth("rotate", "--compromised", "--home", node.home)
+    assert done.code == 0
+    assert f"peerauth peer approve {node.pin}; " in done.err
+    assert "peerauth peer add node.crt" in done.err
+
+
 @pytest.mark.parametrize("span", ["6h", "0", "soon", "99999w"])
 def test_auto_rotate_is_a_day_or_more(tmp_path: Path, span: str) -> None:
     done = peerauth("keygen", "node", "--auto-rotate", span, "--json", "--home", tmp_path / "home")

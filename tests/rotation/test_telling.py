@@ -24,7 +24,9 @@ from peerauth.errors import BadInput
 from peerauth.server.answers import HANDLERS
 from peerauth.server.desk import Visit
 from peerauth.store.own import rotation_path
+from peerauth.store.pending import strangers
 from peerauth.store.rotations import read_statements
+from peerauth.store.state import State
 from peerauth.store.succession import next_pair, read_next, read_succession
 from peerauth.trust.continuity import Kind, read_statement
 from peerauth.trust.errands import Outcome, Phase
@@ -32,6 +34,7 @@ from peerauth.trust.fingerprint import Fingerprint
 from peerauth.trust.identity import KeyType
 from peerauth.trust.peers import PeerSettings
 from tests.cli.running import Result, peerauth
+from tests.support.dropin import DEADLINE_S
 from tests.support.engine import Running, on_loops
 from tests.support.members import Member, serving_at
 
@@ -241,6 +244,20 @@ async def test_compromised_while_a_rotation_is_under_way_breaks_with_its_next_ke
         assert done.code == 0, done.err
         assert node.pin not in stolen
         assert other.pins_of("node") == set()
+
+
+@on_loops("asyncio")
+async def test_after_a_break_that_was_mended_by_a_file_the_next_break_is_asked_about_too(tmp_path: Path) -> None:
+    async with company(tmp_path, 1) as (node, (other,)):
+        assert "a person there is asked" in (await rotate(node, "--compromised")).out
+        other.knows(node)  # and not by `peer approve`
+        admitted = node.pin
+        async with asyncio.timeout(DEADLINE_S):
+            while node.pin == admitted:
+                await rotate(node, "--wait")
+        assert "a person there is asked" in (await rotate(node, "--compromised")).out
+        asked = [one for one in strangers(State(other.home)) if one.successor_of]
+        assert [one.fingerprint for one in asked] == [node.pin]
 
 
 # Who is not to be believed
