@@ -74,7 +74,7 @@ class PeerPins(PeerFiles):
     def drop(
         self, name: str, pin: Fingerprint, *, key: Fingerprint | None = None, issued: datetime | None = None
     ) -> list[Fingerprint]:
-        """Take a pin out at once, with whatever was pinned on its word; the pins that went.
+        """Take a pin out at once, with whatever was pinned on its word, and those on whose word it was; the pins that went.
 
         `key`: every pin over this key goes as well. With its last pin the peer goes; its notes stay for when it comes back.
         Raises as `succeed`.
@@ -139,8 +139,8 @@ class PeerPins(PeerFiles):
         held = self.certificates(name)
         first = {one.fingerprint for one in held if one.fingerprint == pin or one.key_fingerprint == key} | {pin}
         gone = first
-        while more := {new for new, old in follows if old in gone} - gone:
-            gone = gone | more
+        while more := {one for pair in follows if not gone.isdisjoint(pair) for one in pair} - gone:
+            gone = gone | more  # what it has endorsed, and what has endorsed it: whoever has this key may have those before it
         self._take_out(
             name, lambda one: one.fingerprint in gone - first
         )  # as long as the first is there, this can begin anew

@@ -142,6 +142,17 @@ def test_what_a_lost_key_has_endorsed_goes_with_it(yard: Yard) -> None:
     assert (noted(directory).rotated, noted(directory).retire, noted(directory).follows) == (NOW, (), ())
 
 
+def test_what_came_before_a_lost_key_goes_with_it(yard: Yard) -> None:
+    """Keys that were replaced are kept beside the present one: a thief of that may have them, too."""
+    yard.pin("alice", identity("x"), identity("a"))
+    directory = PeerDirectory(yard.path)
+    directory.succeed("alice", B, SOON, of=A)
+    directory.succeed("alice", C, SOON, of=B)
+    assert set(directory.drop("alice", C.fingerprint, issued=NOW)) == of(A, B, C)
+    assert pins(directory) == of(identity("x").certificate)
+    assert noted(directory).retire == ()
+
+
 def test_every_pin_over_a_lost_key_goes(yard: Yard) -> None:
     key = new_key(KeyType.P256)
     one, two = (self_signed(key, name, NOW) for name in ("one", "two"))
