@@ -68,7 +68,9 @@ class Pairing:
 
     def begin(self, guess: Guess) -> Turn:
         """Let somebody guess: durably noted before this returns. Raises TrustRefused("not-pairing")."""
-        if not self._state.is_alive(_NAME):  # a stranger who knocks makes no file
+        window = Window.from_data(self._state.read(_NAME))
+        # A stranger who knocks in vain makes no file, and nobody wait for the lock.
+        if window is None or not window.is_open(guess.begun) or not self._state.is_alive(_NAME):
             raise not_pairing()
         window = self.change(None, lambda window: window.begin(guess))
         return Turn(self, window, len(window.guesses) - 1)

@@ -48,6 +48,10 @@ class PeerPins(PeerFiles):
                 held += pinned_in(files.read_bounded(path, MAXIMUM_BYTES))
         return list(dict.fromkeys(held))
 
+    def has_followed(self, name: str) -> bool:
+        """Whether a statement about this peer's certificates was ever followed. Raises BadInput where notes are broken."""
+        return self._settings_of(check_name(name)).rotated is not None
+
     def succeed(
         self,
         name: str,

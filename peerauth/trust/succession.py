@@ -115,11 +115,20 @@ def judge(said: Sequence[Statement], peers: PeerSet, bearer: Bearer, accept: Acc
 
 
 def _drops(said: Sequence[Statement], peers: PeerSet, now: datetime) -> Iterator[Step]:
-    """Rule 4: keys that are in other hands count no more, in whatever order and company we hear of them."""
+    """Rule 4: keys that are in other hands count no more, in whatever order and company we hear of them.
+
+    One that is over already has no say: it lies on an old disk, and whoever finds it would take the peer out.
+    """
     for one in said:
         holder = peers.holder(one.old.fingerprint) or peers.key_holder(one.old)
-        if one.kind is Kind.COMPROMISED and holder is not None:
+        if one.kind is Kind.COMPROMISED and holder is not None and not _is_over(one.old, holder, now):
             yield Step(holder.name, one.kind, one.old, one.new, one.retire, min(one.issued, now))
+
+
+def _is_over(old: Certificate, holder: Peer, now: datetime) -> bool:
+    """Whether this certificate is refused for good."""
+    retires = holder.settings.retires(old)
+    return now > old.not_after or (retires is not None and now >= retires)
 
 
 def _check_order(said: Sequence[Statement], now: datetime) -> None:
@@ -247,6 +256,8 @@ class _Walk:
 
     def _compromised(self, one: Statement) -> None:
         """That the old one goes is settled already (`_drops`); here, that its endorsement is worth a question."""
+        if self._holds(one.old) and _is_over(one.old, self.peer, self._now):
+            raise _No("the old certificate does not count any more")
         if not self._holds(one.old) and not self._is_old(one):
             self._step(one)  # what was said before about it counts no more
         self._pins.discard(one.old.fingerprint)
