@@ -248,7 +248,7 @@ def _pin(
         old = next((held for held in directory.certificates(name) if held.fingerprint == stranger.old), None)
         if old is None and not directory.has_followed(name):
             text = f"the certificate that it would follow is not {name}'s any more; nothing was pinned"
-            raise BadInput("other-peer", text, f"if it is {name}'s all the same: peerauth peer add FILE --name {name}")
+            raise BadInput("no-such-stranger", text, f"if it is {name}'s all the same: peerauth peer add FILE --name {name}")
         # Where the old one is gone already, as one is whose key was lost, the others of the peer stay as they are.
         directory.succeed(name, certificate, stranger.retire if old else None, of=old)
     else:

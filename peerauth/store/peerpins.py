@@ -113,6 +113,8 @@ class PeerPins(PeerFiles):
         old = [one for one in self._held(name) if one != new]
         if of is not None:
             old = [one for one in old if one == of or (settings.pin == "key" and one.key_fingerprint == of.key_fingerprint)]
+        if known is not None and not self.files_of(name):  # removed by hand since we looked
+            raise no_such_peer(name, self.current)
         if known is None or new.fingerprint not in known.pins:
             self._place(name, new)
         if of is None:

@@ -24,6 +24,7 @@ from peerauth.trust.fingerprint import Fingerprint
 from peerauth.trust.peers import Acceptance, Peer, PeerSet
 
 MOST = 16  # statements at a time
+MOST_PINS = 32  # of a peer that are not retired, before it is given another on its own word
 LONGEST_OVERLAP = timedelta(days=90)
 AHEAD = timedelta(hours=1)  # by so much the clock of whoever issued a statement may be before ours
 
@@ -286,6 +287,13 @@ class _Walk:
         keys = self.peer.keys
         return certificate.fingerprint in self._pins or bool(keys and certificate.key_fingerprint in keys)
 
+    def _count(self) -> int:
+        """How many pins there would be that are not retired."""
+        retire = dict(self.peer.settings.retire)
+        over = {one.old.fingerprint for one in self.steps if one.retire <= self._now}
+        over |= {pin for pin, date in retire.items() if date <= self._now}
+        return len(self._pins - over)
+
     def _has_another_successor(self, one: Statement) -> bool:
         """Rule 2; a certificate that is pinned by its key shares the successor of the others over it."""
         pin = one.old.fingerprint
@@ -307,3 +315,5 @@ class _Walk:
             raise _No("the new certificate is another peer's")
         if last and self._now > new.not_after:
             raise _No("the new certificate has expired")
+        if new.fingerprint not in self._pins and self._count() >= MOST_PINS:
+            raise _No("the peer has too many certificates already")

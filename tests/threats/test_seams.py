@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from peerauth.address import Address
 from peerauth.cli.pending import _pin
+from peerauth.client.control import conversation, exactly
+from peerauth.control.messages import Check, Checked
 from peerauth.errors import BadInput, TrustRefused
 from peerauth.server.invitation import Joiner, welcome
 from peerauth.store.invitations import Invitation, Invitations
@@ -17,14 +21,16 @@ from peerauth.store.pairing import Pairing
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.store.pending import approving, ask_person, forget_questions, strangers
 from peerauth.store.state import State
+from peerauth.trust.certificate import Certificate
+from peerauth.trust.continuity import Kind
 from peerauth.trust.identity import self_signed
 from peerauth.trust.pairing import GUESSES, Guess
 from peerauth.trust.peers import Peer, PeerSet, PeerSettings
-from peerauth.trust.succession import Bearer, Outcome, Question, judge
+from peerauth.trust.succession import MOST_PINS, Bearer, Outcome, Question, judge
 from tests.support.dropin import NOW
-from tests.support.engine import identity, on_loops
+from tests.support.engine import identity, on_loops, running
 from tests.support.inviting import invite, inviting, join, pinned, refused
-from tests.support.rotating import HOUR, Home, compromised
+from tests.support.rotating import HOUR, Home, compromised, fresh
 from tests.support.workers import Home as Inviting
 
 
@@ -111,3 +117,50 @@ def test_strangers_who_knock_after_the_last_guess_make_nobody_wait(tmp_path: Pat
             pairing.begin(Guess("10.0.0.1:5", identity("a").certificate.fingerprint, time.time()))
         with State(tmp_path).changing("anything"), pytest.raises(TrustRefused):
             pairing.begin(Guess("10.0.0.1:5", identity("a").certificate.fingerprint, time.time()))
+
+
+def test_a_peer_does_not_pile_up_certificates() -> None:
+    """Each costs everybody who waits for peers/ some time, and an overlap may be 90 days."""
+    everybody = [identity(f"c{number}") for number in range(MOST_PINS + 2)]
+    pins = tuple(one.certificate.fingerprint for one in everybody[:-1])
+    follows = fresh(Kind.NEXT, everybody[-2], everybody[-1], NOW - HOUR)
+    for count, outcome in ((MOST_PINS, Outcome.REFUSED), (MOST_PINS - 1, Outcome.ACCEPTED)):
+        peers = PeerSet.of([Peer("alice", pins[-count:])])
+        assert judge([follows], peers, Bearer(follows.new.der), "auto", NOW).outcome is outcome
+    retired = PeerSettings(retire=((pins[1], NOW),))
+    peers = PeerSet.of([Peer("alice", pins[1:], retired)])
+    assert judge([follows], peers, Bearer(follows.new.der), "auto", NOW).outcome is Outcome.ACCEPTED
+
+
+def test_who_is_removed_by_hand_while_a_statement_is_followed_stays_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = PeerDirectory(tmp_path)
+    directory.add("alice", [identity("a").certificate])
+    held = PeerDirectory._held
+
+    def slowly(self: PeerDirectory, name: str) -> list[Certificate]:
+        (tmp_path / "alice.crt").unlink(missing_ok=True)
+        return held(self, name)
+
+    monkeypatch.setattr(PeerDirectory, "_held", slowly)
+    with pytest.raises(BadInput, match="no peer alice"):
+        directory.succeed("alice", identity("b").certificate, NOW, of=identity("a").certificate)
+    assert not list(tmp_path.iterdir())
+
+
+@on_loops("asyncio")
+async def test_strangers_take_no_room_at_the_desk_from_peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("peerauth.server.desk.MOST_OF_A_SOURCE", 2)
+    home = Home(tmp_path)
+    home.pin("alice")
+    pin = identity("node").certificate.fingerprint
+    async with running(home, config=home.config) as node, AsyncExitStack() as stack:
+        where = Address("127.0.0.1", node.port)
+        for _ in range(3):
+            await stack.enter_async_context(conversation(identity("mallory"), where, exactly(pin)))
+        await asyncio.sleep(0.2)
+        assert len(node.server._desk) == 2
+        async with conversation(identity("alice"), where, exactly(pin)) as line:
+            await line.send(Check())
+            assert (await line.receive(Checked)).name == "alice"
