@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -164,3 +165,17 @@ async def test_strangers_take_no_room_at_the_desk_from_peers(tmp_path: Path, mon
         async with conversation(identity("alice"), where, exactly(pin)) as line:
             await line.send(Check())
             assert (await line.receive(Checked)).name == "alice"
+
+
+def test_who_notes_something_about_a_peer_takes_no_retirement_back(tmp_path: Path) -> None:
+    """The person at the command line has read the notes before the server followed a statement."""
+    old, new = identity("a").certificate, identity("b").certificate
+    person, server = PeerDirectory(tmp_path), PeerDirectory(tmp_path)
+    person.add("alice", [old])
+    before = person.refresh().peers["alice"].settings
+    server.succeed("alice", new, NOW + 9 * HOUR, of=old, issued=NOW)
+    person.add("alice", [old], replace(before, note="in the cellar"))
+    after = server.refresh().peers["alice"].settings
+    assert (after.note, after.rotated) == ("in the cellar", NOW)
+    assert after.retire == ((old.fingerprint, NOW + 9 * HOUR),)
+    assert after.follows == ((new.fingerprint, old.fingerprint),)
