@@ -58,7 +58,7 @@ def invite(
     _check_together(listing=listing, revoke=revoke, making=bool(name or tag or address or qr))
     config, directory = open_peers(ui)
     book = Invitations(State(config.path.parent))
-    now = datetime.now(UTC).replace(microsecond=0)
+    now = datetime.now(UTC)  # to the microsecond: who was removed just before may come in by it
     if listing:
         _list(ui, book, now)
         return
@@ -68,7 +68,7 @@ def invite(
     wish = _Wish.parse(name, uses, ttl, tag or ())
     if wish.name is not None and (wish.name in directory.current or directory.files_of(wish.name)):
         raise BadInput("name-taken", f"there is a peer {wish.name} already", "choose another --name")
-    token = _make(ui, config, wish, address or (), now)
+    token = _make(ui, config, wish, address or (), now.replace(microsecond=0))
     book.add(wish.invitation(token, now), now)
     _show(ui, token, wish)
     if qr:
@@ -213,7 +213,7 @@ def _facts(known: Invitation, now: datetime) -> dict[str, object]:
     return {
         "id": known.id.hex(),
         "state": known.over(now) or "open",
-        "made": known.made,
+        "made": known.made.replace(microsecond=0),
         "expires": known.expires,
         "uses": known.uses,
         "used": used,

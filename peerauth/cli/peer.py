@@ -151,8 +151,10 @@ def remove(
 def _shut_out(ui: Ui, config: Config, name: str, pins: Sequence[Fingerprint]) -> None:
     """See to it that who was removed does not come back by its invitation, and say where another way is left."""
     from peerauth.store.invitations import Invitations
+    from peerauth.store.pending import forget_peer
     from peerauth.store.state import State
 
+    forget_peer(State(config.path.parent), name)
     for invitation in Invitations(State(config.path.parent)).forget(pins, datetime.now(UTC)):
         ui.warn(
             f"{name} has an invitation that is still good: with another certificate it can join once more",
@@ -167,8 +169,12 @@ def rename(
     new: Annotated[str, typer.Argument(help="The name it is to have.")],
 ) -> None:
     """Give a peer another name."""
+    from peerauth.store.pending import forget_peer
+    from peerauth.store.state import State
+
     config, directory = open_peers(ui)
     directory.rename(_checked(old), _checked(new))
+    forget_peer(State(config.path.parent), old)
     for service in config.services:
         if service.policy.names and old in service.policy.names:
             ui.warn(

@@ -173,7 +173,7 @@ def approve(
     for sentence in certificate.unusual(now):
         ui.warn(f"{given}: {sentence}")
     _confirm(ui, stranger, certificate, given, sure=yes or len(prefix) == _WHOLE)
-    with approving(state, stranger.fingerprint):
+    with approving(state, stranger.fingerprint, stranger.successor_of):
         _pin(directory, stranger, certificate, given, wanted.over(None))
     if ui.json:
         ui.emit({"name": given, "fingerprint": stranger.fingerprint, "unusual": certificate.unusual(now)})
@@ -236,6 +236,9 @@ def _pin(
 ) -> None:
     if stranger.successor_of is not None:
         old = next((held for held in directory.certificates(name) if held.fingerprint == stranger.old), None)
+        if old is None and not directory.has_followed(name):
+            text = f"the certificate that it would follow is not {name}'s any more; nothing was pinned"
+            raise BadInput("no-such-stranger", text, f"if it is {name}'s all the same: peerauth peer add FILE --name {name}")
         # Where the old one is gone already, as one is whose key was lost, the others of the peer stay as they are.
         directory.succeed(name, certificate, stranger.retire if old else None, of=old)
     else:

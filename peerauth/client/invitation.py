@@ -114,9 +114,9 @@ def pin(welcome: Welcome, directory: PeerDirectory, reserved: frozenset[str], kn
     It is called `known_as`, which a person said; else what it calls itself, or the next free name, and none of `reserved`.
     """
     certificate, address = welcome.certificate, str(welcome.address)
-    holder = directory.refresh().holder(certificate.fingerprint)
+    holder = directory.refresh().known(certificate)
     if holder is not None:
-        if holder.address is None:
+        if holder.address is None and certificate.fingerprint in holder.pins:
             directory.add(holder.name, [certificate], replace(holder.settings, address=address))
         return holder.name
     settings = PeerSettings(note=f"invited us, {datetime.now(UTC):%Y-%m-%d}", address=address)

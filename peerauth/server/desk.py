@@ -125,7 +125,7 @@ class Desk:
         self.office = office
         self._handlers = handlers
         self._visits: dict[asyncio.Task[None], tuple[Visit, Decision]] = {}
-        self._by_source: Counter[str] = Counter()
+        self._by_source: Counter[tuple[bool, str]] = Counter()  # peers, and strangers, apart: they take no room from peers
         self._failures = Bucket(20, 1.0, now)
 
     def __len__(self) -> int:
@@ -134,18 +134,20 @@ class Desk:
     def receive(self, arrival: Arrival, session: Session) -> None:
         """Take over a connection whose handshake is done. Raises NotAdmitted."""
         certificate = session.greet()
-        if len(self._visits) >= MOST_VISITS or self._by_source[arrival.source] >= MOST_OF_A_SOURCE:
-            arrival.sock.close()
-            return
         line = Line(arrival.sock, session)
         visit = Visit(self.office, line, certificate, arrival.remote, arrival.shown)
         decision = visit.decide()
-        if not isinstance(decision, Admitted):
+        known = isinstance(decision, Admitted)
+        alike = sum(isinstance(other, Admitted) is known for _, other in self._visits.values())
+        if alike >= MOST_VISITS or self._by_source[known, arrival.source] >= MOST_OF_A_SOURCE:
+            arrival.sock.close()
+            return
+        if not known:
             line.limit = LONGEST_OF_A_STRANGER
         task = asyncio.create_task(self._converse(visit))
         self._visits[task] = visit, decision
-        self._by_source[arrival.source] += 1
-        task.add_done_callback(lambda task: self._over(task, arrival.source))
+        self._by_source[known, arrival.source] += 1
+        task.add_done_callback(lambda task: self._over(task, (known, arrival.source)))
 
     def review(self) -> None:
         """The list admits less than before: end what was begun with a peer who is none any more."""
@@ -165,7 +167,7 @@ class Desk:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _over(self, task: asyncio.Task[None], source: str) -> None:
+    def _over(self, task: asyncio.Task[None], source: tuple[bool, str]) -> None:
         self._visits.pop(task, None)
         self._by_source[source] -= 1
         if not self._by_source[source]:

@@ -44,7 +44,7 @@ async def join(visit: Visit, request: Join) -> Joined:
     """Pin the visitor, if it has proven an invitation that is good."""
     office = visit.office
     book = Invitations(office.state)
-    holder = office.peers.current.holder(visit.fingerprint)
+    holder = office.peers.current.known(Certificate(visit.certificate))
     guesses = office.guesses.of(visit.source)
     if not guesses.take():
         raise BadInput("too-many-attempts", "too many wrong attempts came from this address", "try again in a minute")
@@ -98,7 +98,7 @@ def welcome(book: Invitations, peers: PeerDirectory, id_: bytes, joiner: Joiner,
     """
     who = joiner.certificate.fingerprint
     with book.in_turn():
-        holder = peers.refresh().holder(who)
+        holder = peers.refresh().known(joiner.certificate)
         if holder is not None:
             book.settle(id_, who, holder.name)
             return holder.name, True

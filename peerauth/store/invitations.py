@@ -4,7 +4,8 @@ The rules:
 1. No secret is here: whoever reads the file can join nowhere.
 2. A use is counted, durably, before anybody is pinned; killed in between, the count stays. Who was counted and not pinned
    may finish within `UNFINISHED`, with the same certificate, and is not counted again.
-3. Whoever has joined does not join again by the same invitation: a peer that was removed stays removed.
+3. Whoever has joined does not join again by the same invitation, nor does a certificate that was removed since it was made,
+   however it had been pinned: a peer that was removed stays removed.
 4. What cannot be read is no invitation; without the file there is none.
 """
 
@@ -27,6 +28,8 @@ MOST_USES = 10_000  # of all invitations together, so that the file stays small
 MOST = 1000
 KEPT = timedelta(days=7)  # after it has expired, so that it can still be said that it has
 UNFINISHED = timedelta(minutes=10)
+_REMOVED = "removed"  # the file of those who were removed while an invitation was good, and when
+_MOST_REMOVED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,8 @@ class Invitations:
         """These were removed by a person: none of them comes back by what it has. The ones that others may still use."""
         gone = frozenset(pins)
         left: list[Invitation] = []
+        if any(known.over(now) is None for known in self.all()):
+            self._note_removal(gone, now)
         if not any(gone & known.used.keys() for known in self.all()):
             return left
         with self._state.changing(NAME) as noted:
@@ -125,6 +130,18 @@ class Invitations:
                     noted[known.id.hex()] = _written(replace(known, used={**known.used, **used}))
                     left += [known] if known.over(now) is None else []
         return left
+
+    def _note_removal(self, gone: Iterable[Fingerprint], now: datetime) -> None:
+        """Rule 3 for those who were not counted: who was pinned otherwise, or has another certificate since."""
+        with self._state.changing(_REMOVED) as noted:
+            earlier = {pin: at for pin, at in _removals(noted).items() if now - at < LONGEST}
+            newest = sorted((earlier | dict.fromkeys(gone, now)).items(), key=lambda item: item[1])[-_MOST_REMOVED:]
+            noted.clear()
+            noted.update({pin.digest.hex(): at.isoformat() for pin, at in newest})
+
+    def _was_removed_since(self, invitation: Invitation, who: Fingerprint) -> bool:
+        removed = _removals(self._state.read(_REMOVED)).get(who)
+        return removed is not None and who not in invitation.used and removed >= invitation.made
 
     # One joiner after the other
 
@@ -136,6 +153,8 @@ class Invitations:
         """Count a use by this certificate, durably, before it is pinned. Raises BadInput("invitation")."""
         with self._changing(id_) as (known, used):
             objection = known.objection(who, now)
+            if objection is None and self._was_removed_since(known, who):
+                objection = "this certificate was pinned when the invitation was made or later, and was removed since"
             if objection is not None:
                 raise BadInput("invitation", objection, "ask for a new one, there: peerauth invite")
             used.setdefault(who, Use(now))
@@ -200,6 +219,14 @@ def _read(key: str, value: Any) -> Invitation | None:  # noqa: ANN401 - whatever
         )
     except (KeyError, TypeError, ValueError, AttributeError, BadInput):
         return None
+
+
+def _removals(noted: Mapping[str, Any]) -> dict[Fingerprint, datetime]:
+    found: dict[Fingerprint, datetime] = {}
+    for pin, at in noted.items():
+        with contextlib.suppress(TypeError, ValueError, BadInput):
+            found[Fingerprint(bytes.fromhex(pin))] = _moment(at)
+    return found
 
 
 def _moment(text: str) -> datetime:

@@ -68,15 +68,20 @@ class Pairing:
 
     def begin(self, guess: Guess) -> Turn:
         """Let somebody guess: durably noted before this returns. Raises TrustRefused("not-pairing")."""
-        if not self._state.is_alive(_NAME):  # a stranger who knocks makes no file
+        window = Window.from_data(self._state.read(_NAME))
+        # A stranger who knocks in vain makes no file, and nobody wait for the lock.
+        if window is None or not window.is_open(guess.begun) or not self._state.is_alive(_NAME):
             raise not_pairing()
         window = self.change(None, lambda window: window.begin(guess))
         return Turn(self, window, len(window.guesses) - 1)
 
-    def change(self, which: str | None, change: Callable[[Window], Window]) -> Window:
-        """Change the window durably, while no other process does. Raises TrustRefused("not-pairing") when it is closed."""
+    def change(self, which: str | None, change: Callable[[Window], Window], *, look: bool = True) -> Window:
+        """Change the window durably, while no other process does. Raises TrustRefused("not-pairing") when it is closed.
+
+        `look`: also when its process is gone, which takes some 50 ms to see.
+        """
         with self._state.changing(_NAME) as noted:
-            window = Window.from_data(noted) if self._state.is_alive(_NAME) else None
+            window = Window.from_data(noted) if not look or self._state.is_alive(_NAME) else None
             if window is None or which not in (None, window.id):
                 raise not_pairing()
             after = change(window)
@@ -95,4 +100,5 @@ class Turn:
     def advance(self, stage: Stage, name: str = "", reason: str = "") -> None:
         """Note durably what became of it. Raises TrustRefused("not-pairing") when the window is closed to it."""
         now = time.time()
-        self.pairing.change(self.window.id, lambda window: window.advance(self._number, stage, now, name, reason))
+        look = stage is Stage.PROVEN  # of what is done already nothing is lost where nobody is left to read it
+        self.pairing.change(self.window.id, lambda window: window.advance(self._number, stage, now, name, reason), look=look)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from peerauth.errors import BadInput
@@ -100,6 +101,9 @@ class PeerDirectory(PeerPins):
     def _add(self, name: str, certificates: list[Certificate], settings: PeerSettings | None) -> bool:
         known = self.refresh().get(name)
         self.check_addition(name, certificates)
+        if known is not None and settings is not None:  # what its statements have brought about is nobody else's to change
+            now = known.settings
+            settings = replace(settings, rotated=now.rotated, retire=now.retire, follows=now.follows)
         renewed = known if known and not {c.fingerprint for c in certificates} <= set(known.pins) else None
         file = self._one_file(renewed, certificates) if renewed else self.path / f"{name}.crt"
         notes = self.path / f"{name}.toml"

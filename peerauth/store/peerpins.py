@@ -48,6 +48,10 @@ class PeerPins(PeerFiles):
                 held += pinned_in(files.read_bounded(path, MAXIMUM_BYTES))
         return list(dict.fromkeys(held))
 
+    def has_followed(self, name: str) -> bool:
+        """Whether a statement about this peer's certificates was ever followed. Raises BadInput where notes are broken."""
+        return self._settings_of(check_name(name)).rotated is not None
+
     def succeed(
         self,
         name: str,
@@ -109,6 +113,8 @@ class PeerPins(PeerFiles):
         old = [one for one in self._held(name) if one != new]
         if of is not None:
             old = [one for one in old if one == of or (settings.pin == "key" and one.key_fingerprint == of.key_fingerprint)]
+        if known is not None and not self.files_of(name):  # removed by hand since we looked
+            raise no_such_peer(name, self.current)
         if known is None or new.fingerprint not in known.pins:
             self._place(name, new)
         if of is None:
@@ -140,7 +146,7 @@ class PeerPins(PeerFiles):
         first = {one.fingerprint for one in held if one.fingerprint == pin or one.key_fingerprint == key} | {pin}
         gone = first
         while more := {one for pair in follows if not gone.isdisjoint(pair) for one in pair} - gone:
-            gone = gone | more  # what it has endorsed, and what has endorsed it: whoever has this key may have those before it
+            gone = gone | more  # what it has endorsed, and what has endorsed it: a thief may have the keys before it, too
         self._take_out(
             name, lambda one: one.fingerprint in gone - first
         )  # as long as the first is there, this can begin anew

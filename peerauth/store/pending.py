@@ -99,6 +99,13 @@ def forget_questions(state: State, peer: str, certificates: Iterable[Fingerprint
             _keep(noted, lambda refusal: refusal.successor_of != peer or refusal.fingerprint not in gone)
 
 
+def forget_peer(state: State, peer: str) -> None:
+    """Nobody is asked any more about the next certificate of a peer who had this name: it may be another's from now on."""
+    if any(refusal.successor_of == peer for refusal in read_rows(state.read(FILE).get(_REFUSALS))):
+        with state.changing(FILE) as noted:
+            _keep(noted, lambda refusal: refusal.successor_of != peer)
+
+
 def _successor(noted: Mapping[str, Any], peer: str) -> Fingerprint | None:
     """The certificate of which a person is to say whether it is this peer's next."""
     denied = _denied(noted)
@@ -118,16 +125,20 @@ def strangers(state: State) -> list[Stranger]:
 
 
 @contextlib.contextmanager
-def approving(state: State, fingerprint: Fingerprint) -> Iterator[None]:
+def approving(state: State, fingerprint: Fingerprint, successor_of: str | None = None) -> Iterator[None]:
     """The block pins this certificate; nobody denies it meanwhile, and when the block ends well, it is not pending any more.
 
-    Raises BadInput("denied") when somebody has denied it before.
+    Raises BadInput: `denied` when somebody has denied it before, `no-such-stranger` when it was to be the next one of a
+    peer and is not any more.
     """
     with state.changing(FILE) as noted:  # whoever has this lock may want that of peers/; nobody wants them the other way
         when = _denied(noted).get(fingerprint)
         if when is not None:
             text = f"{fingerprint} was denied on {when:%Y-%m-%d %H:%M} UTC; nothing was pinned"
             raise BadInput("denied", text, f"to take that back: peerauth peer deny --undo {fingerprint}")
+        if successor_of is not None and _successor(noted, successor_of) != fingerprint:
+            text = f"{fingerprint} is not to be the next certificate of {successor_of} any more; nothing was pinned"
+            raise BadInput("no-such-stranger", text, "to see who has tried to come in: peerauth peer pending --all")
         yield
         _forget(noted, fingerprint)
 

@@ -24,6 +24,7 @@ from peerauth.trust.fingerprint import Fingerprint
 from peerauth.trust.peers import Acceptance, Peer, PeerSet
 
 MOST = 16  # statements at a time
+MOST_PINS = 32  # of a peer that are not retired, before it is given another on its own word
 LONGEST_OVERLAP = timedelta(days=90)
 AHEAD = timedelta(hours=1)  # by so much the clock of whoever issued a statement may be before ours
 
@@ -115,11 +116,20 @@ def judge(said: Sequence[Statement], peers: PeerSet, bearer: Bearer, accept: Acc
 
 
 def _drops(said: Sequence[Statement], peers: PeerSet, now: datetime) -> Iterator[Step]:
-    """Rule 4: keys that are in other hands count no more, in whatever order and company we hear of them."""
+    """Rule 4: keys that are in other hands count no more, in whatever order and company we hear of them.
+
+    One that is over already has no say: it lies on an old disk, and whoever finds it would take the peer out.
+    """
     for one in said:
         holder = peers.holder(one.old.fingerprint) or peers.key_holder(one.old)
-        if one.kind is Kind.COMPROMISED and holder is not None:
+        if one.kind is Kind.COMPROMISED and holder is not None and not _is_over(one.old, holder, now):
             yield Step(holder.name, one.kind, one.old, one.new, one.retire, min(one.issued, now))
+
+
+def _is_over(old: Certificate, holder: Peer, now: datetime) -> bool:
+    """Whether this certificate is refused for good."""
+    retires = holder.settings.retires(old)
+    return now > old.not_after or (retires is not None and now >= retires)
 
 
 def _check_order(said: Sequence[Statement], now: datetime) -> None:
@@ -247,6 +257,8 @@ class _Walk:
 
     def _compromised(self, one: Statement) -> None:
         """That the old one goes is settled already (`_drops`); here, that its endorsement is worth a question."""
+        if self._holds(one.old) and _is_over(one.old, self.peer, self._now):
+            raise _No("the old certificate does not count any more")
         if not self._holds(one.old) and not self._is_old(one):
             self._step(one)  # what was said before about it counts no more
         self._pins.discard(one.old.fingerprint)
@@ -275,6 +287,13 @@ class _Walk:
         keys = self.peer.keys
         return certificate.fingerprint in self._pins or bool(keys and certificate.key_fingerprint in keys)
 
+    def _count(self) -> int:
+        """How many pins there would be that are not retired."""
+        retire = dict(self.peer.settings.retire)
+        over = {one.old.fingerprint for one in self.steps if one.retire <= self._now}
+        over |= {pin for pin, date in retire.items() if date <= self._now}
+        return len(self._pins - over)
+
     def _has_another_successor(self, one: Statement) -> bool:
         """Rule 2; a certificate that is pinned by its key shares the successor of the others over it."""
         pin = one.old.fingerprint
@@ -296,3 +315,5 @@ class _Walk:
             raise _No("the new certificate is another peer's")
         if last and self._now > new.not_after:
             raise _No("the new certificate has expired")
+        if new.fingerprint not in self._pins and self._count() >= MOST_PINS:
+            raise _No("the peer has too many certificates already")

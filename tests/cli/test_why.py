@@ -326,7 +326,8 @@ def test_a_peers_next_certificate_is_pinned_beside_the_old_one_which_is_retired(
 
 def test_the_next_certificate_of_a_peer_whose_old_one_is_gone_retires_nothing(must: Run, home: Path, tmp_path: Path) -> None:
     lost, kept, new = make("alice"), make("alice"), make("alice")
-    must("peer", "add", write(tmp_path / "alice.crt", pem(kept)))
+    must("peer", "add", write(tmp_path / "alice.crt", pem(lost) + pem(kept)), "--name", "alice")
+    PeerDirectory(home / "peers").drop("alice", Certificate(der(lost)).fingerprint, issued=datetime.now(UTC))
     retire = datetime(2030, 1, 31, tzinfo=UTC)
     ask_person(State(home), Question("alice", Certificate(der(new)), Certificate(der(lost)), retire), "10.0.0.7:5001")
     must("peer", "approve", fingerprint(new))
