@@ -80,7 +80,7 @@ def pair(
     settings = PeerSettings(address=str(address), tags=tags)
 
     def pin(certificate: Certificate, proposed: str) -> str:
-        reserved = frozenset() if name else reserved_names(config)
+        reserved = None if name else reserved_names(config)
         return directory.enrol(name or proposed, certificate, settings, reserved)
 
     called, certificate = run(pair_with(identity, address, code or _read(ui), own, pin))

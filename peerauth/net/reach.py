@@ -7,7 +7,7 @@ import contextlib
 import errno
 import functools
 import socket
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from peerauth.address import Address
 
@@ -69,6 +69,18 @@ def _numeric(address: Address) -> tuple[int, tuple[str, int]] | None:
     return (
         (socket.AF_INET if host.version == 4 else socket.AF_INET6, (str(host), address.port)) if host.is_loopback else None
     )
+
+
+def leads_to(address: Address, remote: IPv4Address | IPv6Address | None) -> bool:
+    """Whether this address is at the machine that has called from `remote`; asks the resolver, which may take its time."""
+    try:
+        found = {
+            ip_address(where[0]) for *_, where in socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+        }
+    except (OSError, UnicodeError, ValueError):
+        return False
+    plain = remote.ipv4_mapped if isinstance(remote, IPv6Address) and remote.ipv4_mapped else remote
+    return plain in found or (plain is not None and plain.is_loopback and any(one.is_loopback for one in found))
 
 
 def reach_blocking(address: Address, timeout: float | None) -> socket.socket:

@@ -75,7 +75,7 @@ class Office:
 
         `given`: a person of this node chose the name; otherwise it may be none that a service or group is made for.
         """
-        reserved = frozenset() if given else reserved_names(self.home, self.policies)
+        reserved = None if given else reserved_names(self.home, self.policies)
         return await asyncio.to_thread(self.peers.enrol, wanted, certificate, settings, reserved)
 
 

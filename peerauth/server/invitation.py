@@ -15,13 +15,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from peerauth.address import parse_address
 from peerauth.control.invitation import Join, Joined
 from peerauth.errors import BadInput, PeerAuthError
+from peerauth.net.reach import leads_to
 from peerauth.server.audit import Event
 from peerauth.server.desk import SERVICE, Office, Visit
 from peerauth.store.config import reserved_names
 from peerauth.store.invitations import Invitation, Invitations
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.trust.certificate import Certificate
-from peerauth.trust.decision import Code, Refused, decide
+from peerauth.trust.decision import Admitted, Code, Refused, decide
 from peerauth.trust.invitation import is_proof, statement
 from peerauth.trust.peers import Peer, PeerSet, PeerSettings, check_name
 
@@ -36,7 +37,8 @@ class Joiner:
 
     certificate: Certificate
     name: str
-    address: str | None
+    address: str | None  # where it has been seen to be
+    claims: str | None = None  # where it says that it is
     reserved: frozenset[str] = frozenset()
 
 
@@ -44,7 +46,8 @@ async def join(visit: Visit, request: Join) -> Joined:
     """Pin the visitor, if it has proven an invitation that is good."""
     office = visit.office
     book = Invitations(office.state)
-    holder = office.peers.current.known(Certificate(visit.certificate))
+    decision = visit.decide()
+    holder = decision.peer if isinstance(decision, Admitted) else None
     guesses = office.guesses.of(visit.source)
     if not guesses.take():
         raise BadInput("too-many-attempts", "too many wrong attempts came from this address", "try again in a minute")
@@ -55,7 +58,7 @@ async def join(visit: Visit, request: Join) -> Joined:
         if not right and holder is not None:  # it has nothing to gain, and may be asking again, long after
             return Joined(holder.name, office.home.name, already=True)
         try:
-            joiner = _acceptable(visit, request, right=right)
+            joiner = await asyncio.to_thread(_acceptable, visit, request, right=right)
             name, already = await asyncio.to_thread(welcome, book, office.peers, request.id, joiner, datetime.now(UTC))
         except PeerAuthError as error:
             raise _reported(visit, error) from error
@@ -76,19 +79,25 @@ def _acceptable(visit: Visit, request: Join, *, right: bool) -> Joiner:
     """The joiner, if its proof is right, it could be admitted at all, and it asks for what can be. Raises BadInput."""
     if not right:
         raise BadInput("invitation", "there is no such invitation, or this is no proof of it")
+    known = visit.decide()
+    if isinstance(known, Refused) and known.peer is not None:
+        raise BadInput(str(known.code), f"this certificate is pinned already, and not admitted: {known.reason}")
     certificate = Certificate(visit.certificate)
     alone = PeerSet.of([Peer("joiner", (certificate.fingerprint,))])
     decision = decide(visit.certificate, alone, remote=visit.remote, now=datetime.now(UTC))
     if isinstance(decision, Refused):
         raise BadInput(str(decision.code), f"this certificate is admitted nowhere: {decision.reason}")
-    address = None
+    address = claims = None
     if request.address is not None:
         parsed = parse_address(request.address)
         if parsed.path is not None or not parsed.host or not parsed.port:
             raise BadInput("bad-address", "the joiner's address is nothing that another machine could reach")
-        address = str(parsed)
+        if leads_to(parsed, visit.remote):
+            address = str(parsed)
+        else:
+            claims = str(parsed)
     office: Office = visit.office
-    return Joiner(certificate, check_name(request.name), address, reserved_names(office.home, office.policies))
+    return Joiner(certificate, check_name(request.name), address, claims, reserved_names(office.home, office.policies))
 
 
 def welcome(book: Invitations, peers: PeerDirectory, id_: bytes, joiner: Joiner, now: datetime) -> tuple[str, bool]:
@@ -113,7 +122,9 @@ def welcome(book: Invitations, peers: PeerDirectory, id_: bytes, joiner: Joiner,
 
 
 def _pin(peers: PeerDirectory, invitation: Invitation, joiner: Joiner, now: datetime) -> str:
-    note = f"invited: {invitation.id.hex()}, {now:%Y-%m-%d}"
+    # Whoever types an address means whoever is noted there: nobody is noted where they were not seen (promise 9).
+    where = f"; says that it is at {joiner.claims}, and came from elsewhere" if joiner.claims else ""
+    note = f"invited: {invitation.id.hex()}, {now:%Y-%m-%d}{where}"
     settings = PeerSettings(note=note, tags=invitation.tags, address=joiner.address)
     if invitation.name is None:
         return peers.enrol(joiner.name, joiner.certificate, settings, joiner.reserved)

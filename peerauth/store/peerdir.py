@@ -136,20 +136,21 @@ class PeerDirectory(PeerPins):
         wanted: str,
         certificate: Certificate,
         settings: PeerSettings | None = None,
-        reserved: frozenset[str] = frozenset(),
+        reserved: frozenset[str] | None = None,
     ) -> str:
         """Pin a certificate under a name that its owner proposes, or the next free one (`alice-2`); which it is.
 
-        A certificate that is pinned already stays as it is. Raises BadInput("name-reserved") when `wanted` is one of
-        `reserved`, BadInput("bad-name"), or what `add` raises.
+        A certificate that is pinned already stays as it is. `reserved`: the names that nobody takes for themselves, besides
+        those of peers whose key was lost, who may come back; None where a person of this node gave the name. Raises
+        BadInput("name-reserved"), BadInput("bad-name"), or what `add` raises.
         """
         check_name(wanted)
         for name in (wanted, *(f"{wanted[:60]}-{number}" for number in range(2, _NAMESAKES))):
             holder = self.refresh().known(certificate)
             if holder is not None:
                 return holder.name
-            if name in reserved:
-                text = f"the name {name} is one that a service or group of this node is made for: its owner must give it"
+            if reserved is not None and (name in reserved or self._is_expected(name)):
+                text = f"the name {name} is kept for somebody at this node: its owner must give it"
                 raise BadInput("name-reserved", text, "choose another name")
             try:
                 self.add(name, [certificate], settings)
@@ -159,6 +160,15 @@ class PeerDirectory(PeerPins):
             else:
                 return name
         raise BadInput("name-taken", f"there are too many peers called {wanted} already", "choose another name")
+
+    def _is_expected(self, name: str) -> bool:
+        """Whether this is a peer whose last pin went because its key was lost, and whose notes wait for it."""
+        if self.files_of(name) or not self._notes_of(name):
+            return False
+        try:
+            return self._settings_of(name).rotated is not None
+        except BadInput:
+            return True
 
     def remove(self, name: str) -> list[Fingerprint]:
         """Take a peer out of the list and return the pins it had. Raises BadInput("no-such-peer")."""

@@ -180,7 +180,7 @@ def test_a_name_that_a_service_is_made_for_must_be_given(node: Home, alice: Home
         result = initiate(alice, wait.address, wait.code)
         other = wait.end()
     assert (result.code, other.code) == (3, 1)
-    assert "the name alice is one that a service" in result.err
+    assert "the name alice is kept for somebody" in result.err
     assert "--as NAME" in result.err
     assert "knew the code, and was not pinned" in other.err
     assert "peerauth pair --name NAME" in other.err

@@ -30,7 +30,7 @@ async def test_who_has_the_token_is_pinned_and_let_in_at_once(home: Home) -> Non
         caller = Caller(identity("alice"))
         assert "UNKNOWN_CA" in (await asyncio.to_thread(caller.hear, node.port)).upper().replace(" ", "_")
         token = invite(home.home, node.port, tags=TAGS)
-        welcome = await join("alice", token, address="alice.example:8443")
+        welcome = await join("alice", token, address="127.0.0.1:9443")
         assert welcome.answer == Joined("alice", "node", already=False)
         assert welcome.certificate == identity("node").certificate
         assert await asyncio.to_thread(caller.hear, node.port) == "hello alice"
@@ -39,7 +39,7 @@ async def test_who_has_the_token_is_pinned_and_let_in_at_once(home: Home) -> Non
         assert event.address is not None
     peer = PeerDirectory(home.path).refresh().peers["alice"]
     assert peer.pins == (identity("alice").certificate.fingerprint,)
-    assert (peer.tags, peer.address) == (TAGS, "alice.example:8443")
+    assert (peer.tags, peer.address) == (TAGS, "127.0.0.1:9443")
     assert token.id.hex() in peer.settings.note
 
 

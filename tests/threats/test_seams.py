@@ -7,15 +7,18 @@ import time
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
-from peerauth.address import Address
+from peerauth.address import Address, parse_address
 from peerauth.cli.pending import _pin
 from peerauth.client.control import conversation, exactly
+from peerauth.client.target import resolve
 from peerauth.control.messages import Check, Checked
 from peerauth.errors import BadInput, TrustRefused
+from peerauth.net.reach import leads_to
 from peerauth.server.invitation import Joiner, welcome
 from peerauth.store.invitations import Invitation, Invitations
 from peerauth.store.pairing import Pairing
@@ -41,11 +44,11 @@ async def test_who_was_removed_does_not_come_back_by_a_token_it_never_used_up(tm
     async with inviting(home) as node:
         token = invite(home.home, node.port, uses=5)
         PeerDirectory(home.path).add("alice", [identity("alice").certificate])
-        await asyncio.sleep(0.5)
+        await node.until(lambda: "alice" in node.server.peers.current)
         assert (await join("alice", token)).answer.already
         pins = PeerDirectory(home.path).remove("alice")
         Invitations(State(home.home)).forget(pins, datetime.now(UTC))
-        await asyncio.sleep(0.5)
+        await node.until(lambda: "alice" not in node.server.peers.current)
         assert "removed since" in (await refused("alice", token)).message
         assert pinned(home) == {}
 
@@ -179,3 +182,61 @@ def test_who_notes_something_about_a_peer_takes_no_retirement_back(tmp_path: Pat
     assert (after.note, after.rotated) == ("in the cellar", NOW)
     assert after.retire == ((old.fingerprint, NOW + 9 * HOUR),)
     assert after.follows == ((new.fingerprint, old.fingerprint),)
+
+
+def test_nobody_takes_the_name_of_somebody_whose_key_was_lost(tmp_path: Path) -> None:
+    """Its notes wait for it; a person of this node gives the name, and nobody else takes it."""
+    peers = PeerDirectory(tmp_path / "peers")
+    a, b, c = (identity(name).certificate for name in "abc")
+    peers.add("alice", [a], PeerSettings(tags=("ci",)))
+    peers.drop("alice", a.fingerprint, issued=NOW)
+    with pytest.raises(BadInput) as error:
+        peers.enrol("alice", b, None, frozenset())
+    assert error.value.code == "name-reserved"
+    assert peers.enrol("alicia", b, None, frozenset()) == "alicia"
+    assert peers.enrol("alice", c) == "alice"
+
+
+@pytest.mark.parametrize(
+    ("claims", "remote", "noted"),
+    [
+        ("10.0.0.7:8443", "10.0.0.7", True),
+        ("[2001:db8::7]:8443", "2001:db8::7", True),
+        ("10.0.0.7:8443", "::ffff:10.0.0.7", True),
+        ("127.0.0.3:8443", "127.0.0.1", True),
+        ("10.0.0.7:8443", "10.0.0.8", False),
+        ("127.0.0.1:8443", "10.0.0.8", False),
+        ("db.invalid:5432", "10.0.0.8", False),
+    ],
+)
+def test_an_address_counts_where_its_owner_was_seen(claims: str, remote: str, noted: bool) -> None:
+    assert leads_to(parse_address(claims), ip_address(remote)) is noted
+
+
+def test_whoever_says_to_be_elsewhere_is_not_taken_for_who_is_there(tmp_path: Path) -> None:
+    """Promise 9: an address that is typed without a name means whoever is noted there."""
+    peers, book, now = PeerDirectory(tmp_path / "peers"), Invitations(State(tmp_path)), datetime.now(UTC)
+    book.add(Invitation(b"12345678", b"v" * 32, now, now + HOUR, 2), now)
+    welcome(book, peers, b"12345678", Joiner(identity("a").certificate, "zed", None, "db.example:5432"), now)
+    welcome(book, peers, b"12345678", Joiner(identity("b").certificate, "db", "10.0.0.7:5432"), now)
+    with pytest.raises(BadInput) as error:
+        resolve("db.example:5432", peers.current)
+    assert error.value.code == "who-is-meant"
+    assert "db.example:5432" in peers.current.peers["zed"].settings.note
+    assert resolve("10.0.0.7:5432", peers.current).peer.name == "db"
+
+
+@on_loops("asyncio")
+async def test_a_peer_that_is_not_admitted_is_not_told_that_it_has_joined(tmp_path: Path) -> None:
+    home = Inviting(tmp_path)
+    for settings, already in (("", True), ("until = 2020-01-01", False)):
+        home.pin("alice", settings=settings)
+        async with inviting(home) as node:
+            over = invite(home.home, node.port, uses=1)
+            Invitations(State(home.home)).revoke([over.id], datetime.now(UTC))
+            if already:
+                assert (await join("alice", over)).answer.already
+            else:
+                assert (await refused("alice", over)).code == "until-passed"
+                unheard = replace(over, secret=bytes(len(over.secret)))
+                assert (await refused("alice", unheard)).code == "invitation"
