@@ -36,11 +36,11 @@ def join(
     *,
     name: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="What to be called there (else this node's name).", show_default=False),
+        typer.Option(metavar="NAME", help="What to call it here (else what it calls itself).", show_default=False),
     ] = None,
     known_as: Annotated[
         str | None,
-        typer.Option("--as", metavar="NAME", help="What to call it here (else what it calls itself).", show_default=False),
+        typer.Option("--as", metavar="NAME", help="What to be called there (else this node's name).", show_default=False),
     ] = None,
     address: Annotated[
         str | None,
@@ -77,20 +77,20 @@ def join(
     directory = load_peers(ui, config.peers)
 
     def look(certificate: Certificate) -> None:
-        if known_as is not None and directory.current.holder(certificate.fingerprint) is None:
-            directory.check_addition(known_as, [certificate])
+        if name is not None and directory.current.holder(certificate.fingerprint) is None:
+            directory.check_addition(name, [certificate])
 
     def waiting(error: PeerAuthError) -> None:
         ui.say(f"{error.message}; trying again for {wait}")
 
-    joining = Joining(identity, invitation, name or config.name, address, look)
+    joining = Joining(identity, invitation, known_as or config.name, address, look)
     try:
         welcome = run(joining.join(seconds, waiting))
     except PeerAuthError as error:
         raise _with_clock(error, invitation) from error
-    here = pin(welcome, directory, reserved_names(config), known_as)
-    if known_as not in {None, here}:
-        ui.warn(f"it is pinned here already, as {here}", f"peerauth peer rename {here} {known_as}")
+    here = pin(welcome, directory, reserved_names(config), name)
+    if name not in {None, here}:
+        ui.warn(f"it is pinned here already, as {here}", f"peerauth peer rename {here} {name}")
     _report(ui, welcome, here)
 
 

@@ -108,10 +108,10 @@ class Joining:
         )
 
 
-def pin(welcome: Welcome, directory: PeerDirectory, reserved: frozenset[str], known_as: str | None = None) -> str:
+def pin(welcome: Welcome, directory: PeerDirectory, reserved: frozenset[str], given: str | None = None) -> str:
     """Pin who invited us, with its address; its name here. Raises BadInput.
 
-    It is called `known_as`, which a person said; else what it calls itself, or the next free name, and none of `reserved`.
+    It is called `given`, which a person said; else what it calls itself, or the next free name, and none of `reserved`.
     """
     certificate, address = welcome.certificate, str(welcome.address)
     holder = directory.refresh().known(certificate)
@@ -120,14 +120,14 @@ def pin(welcome: Welcome, directory: PeerDirectory, reserved: frozenset[str], kn
             directory.add(holder.name, [certificate], replace(holder.settings, address=address))
         return holder.name
     settings = PeerSettings(note=f"invited us, {datetime.now(UTC):%Y-%m-%d}", address=address)
-    if known_as is not None:
-        directory.add(known_as, [certificate], settings)
-        return known_as
+    if given is not None:
+        directory.add(given, [certificate], settings)
+        return given
     try:
         return directory.enrol(welcome.answer.node, certificate, settings, reserved)
     except BadInput as error:
         text = f"this node is known there now, but did not pin it: {error.message}"
-        raise BadInput(error.code, text, "say what to call it here, and join again: --as NAME") from error
+        raise BadInput(error.code, text, "say what to call it here, and join again: --name NAME") from error
 
 
 def _explained(error: PeerAuthError, token: Token) -> PeerAuthError:
@@ -137,8 +137,8 @@ def _explained(error: PeerAuthError, token: Token) -> PeerAuthError:
     where = " or ".join(map(str, token.addresses))
     hints = {
         "invitation": NEW_ONE,
-        "name-reserved": "choose another: --name NAME; or have it given there: peerauth invite --name NAME",
-        "bad-name": "choose another: --name NAME",
+        "name-reserved": "choose another: --as NAME; or have it given there: peerauth invite --name NAME",
+        "bad-name": "choose another: --as NAME",
         "name-taken": "the invitation is for this name alone; there: peerauth peer remove NAME, or another invitation",
         "too-many-attempts": "try again in a minute, or with --wait 2m",
     }

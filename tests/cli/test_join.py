@@ -164,16 +164,16 @@ def test_typed_again_it_says_so_and_changes_nothing(node: Home, served: Serving,
 
 
 def test_the_names_on_either_side_are_a_persons_to_choose(node: Home, served: Serving, alice: Home) -> None:
-    result = of(alice, "join", token_of(served, node), "--name", "laptop", "--as", "hub")
+    result = of(alice, "join", token_of(served, node), "--as", "laptop", "--name", "hub")
     assert result.code == 0, result.err
     assert (set(pinned(node)), set(pinned(alice))) == ({"laptop"}, {"hub"})
-    assert "rename hub x" in of(alice, "join", token_of(served, node), "--as", "x").err
+    assert "rename hub x" in of(alice, "join", token_of(served, node), "--name", "x").err
 
 
 def test_a_name_that_is_taken_here_is_noticed_before_anything_is_asked(node: Home, served: Serving, alice: Home) -> None:
     alice.pin("node", identity("somebody"))
     token = token_of(served, node)
-    result = of(alice, "join", token, "--as", "node")
+    result = of(alice, "join", token, "--name", "node")
     assert result.code == 1
     assert pinned(node) == {}
     assert of(alice, "join", token).code == 0  # the next free name, as nobody said which
@@ -185,8 +185,8 @@ def test_who_invites_does_not_get_a_name_that_was_made_for_somebody_here(node: H
     token = token_of(served, node)
     result = of(alice, "join", token)
     assert (result.code, pinned(alice)) == (1, {})
-    assert "--as NAME" in result.err
-    result = of(alice, "join", token, "--as", "node")  # a person gives it, and the one use is not needed twice
+    assert "--name NAME" in result.err
+    result = of(alice, "join", token, "--name", "node")  # a person gives it, and the one use is not needed twice
     assert result.code == 0, result.err
     assert set(pinned(alice)) == {"node"}
     assert users(node.home, read_token(token)) == ["alice"]
