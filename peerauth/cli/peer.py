@@ -136,7 +136,7 @@ def remove(
     config, directory = open_peers(ui)
     names = list(dict.fromkeys(_checked(name) for name in names))
     for name in names:
-        if not directory.files_of(name):
+        if not directory.left_of(name):
             raise no_such_peer(name, directory.current)
     removed = []
     for name in names:

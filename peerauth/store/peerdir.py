@@ -104,6 +104,8 @@ class PeerDirectory(PeerPins):
         if known is not None and settings is not None:  # what its statements have brought about is nobody else's to change
             now = known.settings
             settings = replace(settings, rotated=now.rotated, retire=now.retire, follows=now.follows)
+        elif known is None:
+            settings = self._as_restricted_as_before(name, settings)
         renewed = known if known and not {c.fingerprint for c in certificates} <= set(known.pins) else None
         file = self._one_file(renewed, certificates) if renewed else self.path / f"{name}.crt"
         notes = self.path / f"{name}.toml"
@@ -122,6 +124,24 @@ class PeerDirectory(PeerPins):
             changed = True
         self._look_again(notes.name, file.name)
         return changed
+
+    def _as_restricted_as_before(self, name: str, settings: PeerSettings | None) -> PeerSettings | None:
+        """What still holds for a peer whose key was lost and that comes back: what restricts it, not what it was given."""
+        try:
+            left = self._settings_of(name)
+        except BadInput:
+            return settings
+        if left.rotated is None:
+            return settings
+        given = settings or NO_SETTINGS
+        return replace(
+            given,
+            sources=given.sources or left.sources,
+            until=given.until or left.until,
+            max_connections=given.max_connections or left.max_connections,
+            rotation=given.rotation or left.rotation,
+            rotated=left.rotated,
+        )
 
     def _one_file(self, known: Peer, certificates: list[Certificate]) -> Path:
         """The file of a peer whose certificates were renewed over the keys that are pinned, if these alone are in it."""
@@ -170,6 +190,10 @@ class PeerDirectory(PeerPins):
         except BadInput:
             return True
 
+    def left_of(self, name: str) -> list[Path]:
+        """Every file that is about this peer, its certificates first; of one whose key was lost the notes may be left."""
+        return [*self.files_of(name), *self._notes_of(name)]
+
     def remove(self, name: str) -> list[Fingerprint]:
         """Take a peer out of the list and return the pins it had. Raises BadInput("no-such-peer")."""
         with self._locked():
@@ -177,13 +201,12 @@ class PeerDirectory(PeerPins):
 
     def _remove(self, name: str) -> list[Fingerprint]:
         known = self.refresh().get(check_name(name))
-        paths = self.files_of(name)
+        paths = self.left_of(name)
         if not paths:
             raise no_such_peer(name, self.current)
-        notes = self._notes_of(name)
-        for path in (*paths, *notes):
+        for path in paths:
             files.remove(path)
-        self._look_again(*(path.name for path in (*paths, *notes)))
+        self._look_again(*(path.name for path in paths))
         return list(known.pins) if known else []
 
     def rename(self, old: str, new: str) -> None:

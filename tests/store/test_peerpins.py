@@ -216,6 +216,27 @@ def test_a_peer_comes_back_with_its_notes_and_somebody_else_of_its_name_without(
     assert (pins(directory), noted(directory).tags) == (of(C), ())
 
 
+def test_who_comes_back_by_a_persons_hand_may_do_no_more_than_before(yard: Yard) -> None:
+    """Its restrictions hold, also where its new certificate is added as a stranger's; what it was given is given anew."""
+    tight = 'tags = ["ci"]\nfrom = ["10.0.0.0/8"]\nmax_connections = 3\nrotation = "ask"\n'
+    yard.pin("alice", identity("a"), settings=tight)
+    directory = PeerDirectory(yard.path)
+    before = directory.refresh().peers["alice"].settings
+    directory.drop("alice", A.fingerprint, issued=NOW)
+    directory.add("alice", [B])
+    now = noted(directory)
+    assert (now.sources, now.max_connections, now.rotation) == (before.sources, 3, "ask")
+    assert (now.tags, now.rotated) == ((), NOW)
+    directory.drop("alice", B.fingerprint, issued=NOW)
+    directory.add("alice", [C], PeerSettings(tags=("new",), max_connections=9))
+    assert (noted(directory).sources, noted(directory).max_connections) == (before.sources, 9)
+    directory.drop("alice", C.fingerprint, issued=NOW)
+    directory.remove("alice")
+    assert not (yard.path / "alice.toml").exists()
+    directory.add("alice", [A])
+    assert noted(directory) == PeerSettings()
+
+
 def test_the_issuer_in_a_file_is_not_pinned_when_its_leaf_goes(yard: Yard) -> None:
     root = mint("root", ca=True)
     leaf = mint("leaf", issuer=root)
