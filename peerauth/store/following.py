@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -33,10 +33,11 @@ def follow(
     def decide(peers: PeerSet) -> Verdict:
         return judge(said, peers, bearer, config.accept if config else "auto", datetime.now(UTC))
 
-    verdict = decide(directory.current)
+    before = directory.current
+    verdict = decide(before)
     if verdict.steps:  # only then is anybody else made to wait, and the directory looked at
         verdict = directory.follow(decide)
-    return _ask(verdict, State(config.path.parent) if config else None, directory.current, address)
+    return _ask(verdict, State(config.path.parent) if config else None, (before, directory.current), address)
 
 
 def _read(statements: Sequence[bytes], peers: PeerSet) -> list[Statement]:
@@ -52,7 +53,7 @@ def _read(statements: Sequence[bytes], peers: PeerSet) -> list[Statement]:
     return [read[at] for at in range(len(statements))]
 
 
-def _ask(verdict: Verdict, state: State | None, peers: PeerSet, address: str) -> Verdict:
+def _ask(verdict: Verdict, state: State | None, known: Iterable[PeerSet], address: str) -> Verdict:
     if state is not None:
         for step in verdict.steps:
             if step.kind is not Kind.NEXT:
@@ -62,9 +63,9 @@ def _ask(verdict: Verdict, state: State | None, peers: PeerSet, address: str) ->
         return verdict
     if state is None:
         return replace(verdict, outcome=Outcome.REFUSED, question=None, reason="there is nobody to ask here")
-    known = peers.get(verdict.question.peer)
-    if known is not None:  # what a person has pinned by its file since waits for nobody's word, and nobody sees it wait
-        forget_questions(state, known.name, known.pins)
+    for peers in known:  # what a person has pinned by its file since waits for nobody's word, and nobody sees it wait
+        peer = peers.get(verdict.question.peer)
+        forget_questions(state, verdict.question.peer, peer.pins if peer else ())
     if not ask_person(state, verdict.question, address):
         reason = "another certificate waits for a person's word already"
         return replace(verdict, outcome=Outcome.REFUSED, question=None, reason=reason, conflict=True)
