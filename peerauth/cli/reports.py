@@ -73,8 +73,7 @@ class Reports:
         if self._ui.json:
             self._ui.emit({"event": "listening", "service": service.name, "address": str(address), "peers": count})
             return
-        what = f"relays to {service.target}" if service.target else "says hello"
-        self._ui.say(f"{self._config.name} {what} on {address} for {_named(first, count)}")
+        self._ui.say(f"{self._config.name} {service.kind} on {address} for {_named(first, count)}")
 
     def stopping(self, connections: int) -> None:
         """So many connections are open and get time to end."""

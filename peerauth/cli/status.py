@@ -181,7 +181,7 @@ def _facts(found: Status) -> dict[str, Any]:
         "expiring": [_ending_facts(ending, now) for ending in found.within(max(expiry.LEVELS))],
         "problems": [{"code": problem.code, "message": problem.message} for problem in found.problems],
         "services": [
-            {"name": service.name, "listen": service.listen, "target": service.target, "peers": count}
+            {"name": service.name, "listen": service.listen, "target": service.kind.leads_to, "peers": count}
             for service, count in found.allowed
         ],
         "serving": found.serving,
@@ -254,8 +254,7 @@ def _peers(found: Status) -> str:
 
 
 def _service(service: Service, count: int) -> str:
-    where = f"leads to {service.target}" if service.target else "says hello"
-    return f"{service.name} on {service.listen} {where}, for {counted(count, 'peer')}"
+    return f"{service.name} on {service.listen} {service.kind}, for {counted(count, 'peer')}"
 
 
 def _server(server: dict[str, Any]) -> str:

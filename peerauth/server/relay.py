@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from peerauth.address import Address
 from peerauth.net.reach import CONNECT_TIMEOUT, connected_at_once, reach
+from peerauth.server.audit import Audit, Event
 from peerauth.server.ends import Plain, Tls
 from peerauth.server.flow import Flow
 from peerauth.server.guest import Guest, Serve
@@ -20,8 +21,14 @@ from peerauth.trust.decision import Admitted
 from peerauth.trust.peers import Peer
 
 
-def relay_to(target: Address, failed: Callable[[OSError | UnicodeError], None]) -> Serve:
-    """The service that leads to `target`; `failed` is told when that cannot be reached."""
+def relay_service(name: str, target: Address, audit: Audit) -> Serve:
+    """The service of this name that leads to `target`; the log hears when that cannot be reached."""
+
+    def failed(error: OSError | UnicodeError) -> None:
+        reason = "no answer in time" if isinstance(error, TimeoutError) else getattr(error, "strerror", None) or str(error)
+        text = f"the target {target} cannot be reached: {reason}"
+        audit.refused(Event("target-down", text, "is the program behind it running?", name, code="target-down"))
+
     return lambda guest: Relay(guest, target, failed)
 
 

@@ -21,13 +21,12 @@ from peerauth.server.audit import Audit, Event, handler_failed
 from peerauth.server.awake import Awake
 from peerauth.server.contexts import Contexts
 from peerauth.server.desk import Desk, Office
-from peerauth.server.guest import Serve, Served, by_protocol
-from peerauth.server.hello import hello_handler
+from peerauth.server.guest import Serve, Served
 from peerauth.server.listener import Listener, Shared, tell_loop
 from peerauth.server.live import Connection, LiveConnections
+from peerauth.server.offers import Offer, alpn_of, make_offer
 from peerauth.server.porch import Porch
 from peerauth.server.presence import Presence
-from peerauth.server.relay import relay_to
 from peerauth.server.reminders import Reminders
 from peerauth.server.tally import Share, Tally
 from peerauth.store.config import Config, Limits, Service
@@ -35,7 +34,7 @@ from peerauth.store.own import Own
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.store.state import SERVING, State
 from peerauth.store.watch import Change, watch
-from peerauth.tls.context import HTTP_1_1, MinimumVersion
+from peerauth.tls.context import MinimumVersion
 from peerauth.tls.linger import close_all as close_lingering
 from peerauth.tls.scratch import Scratch
 from peerauth.trust.decision import Code, Refused
@@ -85,6 +84,7 @@ class Server:
         self._presence = Presence(own, self._contexts, share, self._audit) if own else None
         self._known = peers.current  # by whom connections were last decided about
         self._listeners: list[Listener] = []
+        self._offers: list[Offer] = []
         self._several_processors = (os.cpu_count() or 1) > 1
         self._seen = contextlib.ExitStack()
         self._porch = Porch(
@@ -114,27 +114,17 @@ class Server:
         if share.worker == 0:  # of several workers one is enough
             self.do_also(self._reminders.follow(self._audit.common))
 
-    def add_service(self, service: Service, sockets: list[socket.socket] | None = None) -> list[Address]:
+    async def add_service(self, service: Service, sockets: list[socket.socket] | None = None) -> list[Address]:
         """Open a configured service, at `sockets` if they are there already, and return where it listens.
 
-        From then on other processes see that this node serves. Raises PeerAuthError("cannot-listen").
+        From then on other processes see that this node serves. Raises PeerAuthError: "cannot-listen", or what keeps the
+        service from being ready.
         """
+        offer = await make_offer(service, self._audit)
+        self._offers.append(offer)
         sockets = open_listeners(service.listen) if sockets is None else sockets
         self._be_seen()
-        if service.target is None:
-            return self._open(sockets, by_protocol(hello_handler()), service.policy, alpn_of(service))
-        target = service.target
-
-        def failed(error: OSError | UnicodeError) -> None:
-            reason = (
-                "no answer in time" if isinstance(error, TimeoutError) else getattr(error, "strerror", None) or str(error)
-            )
-            text = f"the target {target} cannot be reached: {reason}"
-            self._audit.refused(
-                Event("target-down", text, "is the program behind it running?", service.name, code="target-down")
-            )
-
-        return self._open(sockets, relay_to(target, failed), service.policy, alpn_of(service))
+        return self._open(sockets, offer.serve, service.policy, alpn_of(service))
 
     def listen(self, address: Address, serve: Serve, policy: Policy, alpn: tuple[bytes, ...] = ()) -> list[Address]:
         """Serve admitted peers at `address`; returns the bound addresses."""
@@ -288,6 +278,9 @@ class Server:
                 await self.live.none_left()
         for served in self.live.everyone():
             served.abort()
+        for offer in self._offers:
+            await offer.close()
+        self._offers.clear()
         await self._desk.close(visits)
         tasks = [self._following, self._ticking, *self._also]
         for task in tasks:
@@ -301,8 +294,3 @@ class Server:
 
 def _admitted(count: int) -> str:
     return f"{counted(count, 'peer')} {'is' if count == 1 else 'are'} admitted"
-
-
-def alpn_of(service: Service) -> tuple[bytes, ...]:
-    """What is spoken inside TLS at this service besides peerauth/1, as ALPN names it; nothing for a relay."""
-    return HTTP_1_1 if service.target is None else ()

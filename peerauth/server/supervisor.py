@@ -29,8 +29,8 @@ from peerauth.net.sockets import close_listener, open_for_workers
 from peerauth.server.audit import Event
 from peerauth.server.channel import Inbox
 from peerauth.server.contexts import Contexts
+from peerauth.server.offers import alpn_of
 from peerauth.server.presence import take_over, unusable
-from peerauth.server.server import alpn_of
 from peerauth.server.speaker import Speaker, Voice
 from peerauth.server.tally import Tally
 from peerauth.server.watched import Watched

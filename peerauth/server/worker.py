@@ -107,7 +107,7 @@ class _Worker:
         outbox = Outbox(self._channel)
         logging.getLogger().addHandler(LogHandler(outbox.post))
         try:
-            server = self._server = self._open(outbox)
+            server = self._server = await self._open(outbox)
             asyncio.get_running_loop().add_reader(self._channel.fileno(), self._listen)
             outbox.post("ready", True)
             told = await self._ending.get()
@@ -123,12 +123,12 @@ class _Worker:
         finally:
             outbox.close()
 
-    def _open(self, outbox: Outbox) -> Server:
+    async def _open(self, outbox: Outbox) -> Server:
         job, estate = self._job, self._estate
         inherited = Inherited(Reporter(outbox.post, time.monotonic), estate.contexts, estate.tally.share(self._number))
         server = job.server(lambda _: None, inherited)
         for service, sockets in zip(job.services, estate.at(self._number), strict=True):
-            server.add_service(service, sockets)
+            await server.add_service(service, sockets)
         return server
 
     def _listen(self) -> None:

@@ -11,6 +11,7 @@ from typing import Literal
 from peerauth.address import Address, parse_address
 from peerauth.errors import BadInput, printable
 from peerauth.store.files import read_bounded, shown
+from peerauth.store.kinds import Hello, Kind, read_kind
 from peerauth.store.schema import Table, parse_span, parse_toml, read_acceptance
 from peerauth.trust.peers import Acceptance, check_name
 from peerauth.trust.policy import Policy
@@ -34,11 +35,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One `[[serve]]` block: where it listens, whom it is for, and where it leads (None: the hello service)."""
+    """One `[[serve]]` block: where it listens, what it is, and whom it is for."""
 
     name: str
     listen: Address
-    target: Address | None = None
+    kind: Kind = field(default_factory=Hello)
     policy: Policy = field(default_factory=Policy)
 
 
@@ -126,10 +127,8 @@ def parse_config(data: bytes, home: Path) -> Config:
 
 
 def _as_setting(table: Table, key: str, name: str) -> str:
-    try:
+    with table.about(key):
         return check_name(name)
-    except BadInput as error:
-        raise table.error(key, f"is not usable: {error.message}", error.hint) from error
 
 
 def _path(table: Table, key: str, default: str) -> str:
@@ -143,10 +142,8 @@ def _address(table: Table, key: str) -> Address | None:
     text = table.text(key)
     if text is None:
         return None
-    try:
+    with table.about(key):
         return parse_address(text)
-    except BadInput as error:
-        raise table.error(key, f"is not usable: {error.message}", error.hint) from error
 
 
 def _groups(table: Table) -> dict[str, list[str]]:
@@ -165,13 +162,11 @@ def _service(table: Table, groups: dict[str, list[str]]) -> Service:
     if listen is None:
         raise table.error("listen", "is missing", 'for instance: listen = "0.0.0.0:8443"')
     name = _as_setting(table, "name", table.text("name") or "default")
-    target = _address(table, "target")
-    try:
+    kind = read_kind(table)
+    with table.about("allow"):
         policy = make_policy(name, table.texts("allow"), groups)
-    except BadInput as error:
-        raise table.error("allow", f"is not usable: {error.message}", error.hint) from error
     table.done()
-    return Service(name, listen, target, policy)
+    return Service(name, listen, kind, policy)
 
 
 def policy_for(config: Config, service: str, allow: list[str] | None) -> Policy:

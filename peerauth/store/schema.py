@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,14 @@ class Table:
     def error(self, key: str, problem: str, hint: str | None = None) -> BadInput:
         """The error to raise for the value of `key`."""
         return BadInput("bad-setting", f"{shown(self._path)}: {self._prefix}{key} {problem}", hint)
+
+    @contextlib.contextmanager
+    def about(self, key: str) -> Iterator[None]:
+        """Make what the block finds wrong with the value of `key` an error that says where it stands."""
+        try:
+            yield
+        except BadInput as error:
+            raise self.error(key, f"is not usable: {error.message}", error.hint) from error
 
     def done(self) -> None:
         """Raise BadInput("unknown-setting") when there is a key that nobody asked for."""

@@ -114,7 +114,7 @@ def test_a_server_that_relays_loads_no_http_server(home: Path, target: list[str]
     _, errors = process.communicate(timeout=DEADLINE_S)
 
     assert process.returncode == 0
-    _held(_loaded(errors), may, FIRST | {"serve", "reports", "node", "secret", "reading"}, others)
+    _held(_loaded(errors), may, FIRST | {"serve", "serving", "reports", "node", "secret", "reading"}, others)
 
 
 def _commands() -> list[LaterCommand]:

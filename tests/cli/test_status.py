@@ -112,7 +112,7 @@ def test_json_says_everything(run: Run, home: Path) -> None:
     assert [problem["code"] for problem in facts["problems"]] == ["not-a-certificate"]
     assert facts["services"] == [{"name": "db", "listen": ":1", "target": "unix:/run/db", "peers": 1}]
     said = fields(run("status"))
-    assert said["service"] == ["db on :1 leads to unix:/run/db, for 1 peer"]
+    assert said["service"] == ["db on :1 relays to unix:/run/db, for 1 peer"]
 
 
 def test_what_waits_is_said_where_there_is_any(must: Run, home: Path) -> None:

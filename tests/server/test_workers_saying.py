@@ -116,10 +116,10 @@ def test_log_of_a_worker_is_written_by_the_parent(home: Home) -> None:
     patch = """
 import logging, peerauth.server.worker as worker
 begin = worker.Server.add_service
-def logs(self, *given):
+async def logs(self, *given):
     logging.getLogger("library").error("something %s", "odd")
     logging.getLogger("library").info("of no interest")
-    return begin(self, *given)
+    return await begin(self, *given)
 worker.Server.add_service = logs
 """
     with serving(home, program=with_patch(patch)) as node:

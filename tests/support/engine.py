@@ -29,6 +29,7 @@ from peerauth.server.guest import Handler, by_protocol
 from peerauth.server.porch import Porter
 from peerauth.server.server import Server
 from peerauth.store.config import Config, Limits, Service
+from peerauth.store.kinds import Hello, Relay
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.tls.context import MinimumVersion
 from peerauth.trust.decision import Admitted
@@ -203,7 +204,8 @@ async def running(
     where = parse_address(f"{host}:0")
     try:
         if target is not None or hello:
-            bound = server.add_service(Service(policy.service, where, target, policy))
+            kind = Hello() if target is None else Relay(target)
+            bound = await server.add_service(Service(policy.service, where, kind, policy))
         else:
             bound = server.listen(where, by_protocol(handler), policy)
         node = Running(server, bound[0].port, events)
