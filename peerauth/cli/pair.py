@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from peerauth.address import DEFAULT_PORT, Address, parse_address
 from peerauth.cli.command import command, option
-from peerauth.cli.describe import aligned, words_lines
 from peerauth.cli.node import load_peers, run
+from peerauth.cli.paired import tell
 from peerauth.cli.peer_settings import TagOption, read_tags
 from peerauth.cli.secret import PassphraseFileOption, load_own
 from peerauth.cli.ui import Ui
@@ -19,8 +18,6 @@ from peerauth.errors import BadInput, UsageError
 
 if TYPE_CHECKING:
     from peerauth.trust.certificate import Certificate
-    from peerauth.trust.fingerprint import Fingerprint
-    from peerauth.trust.peers import PeerSet
 
 
 @command
@@ -85,27 +82,6 @@ def pair(
 
     called, certificate = run(pair_with(identity, address, code or _read(ui), own, pin))
     tell(ui, called, certificate.fingerprint, certificate, before, paired=True)
-
-
-def tell(
-    ui: Ui, name: str, fingerprint: Fingerprint, certificate: Certificate | None, before: PeerSet, *, paired: bool
-) -> None:
-    """Say who was pinned; `before`: who was so far; `paired`: whether it is known that the other side has pinned us, too."""
-    if ui.json:
-        ui.emit({"name": name, "fingerprint": fingerprint, "words": fingerprint.words, "paired": paired})
-    else:
-        ui.data(aligned([("name", name), ("fingerprint", str(fingerprint)), *words_lines(fingerprint)]))
-    for sentence in certificate.unusual(datetime.now(UTC)) if certificate else ():
-        ui.warn(f"{name}: {sentence}")
-    if before.holder(fingerprint) is not None:
-        ui.say(f"{name} was pinned already; its name and what is noted about it stay as they are")
-    if paired:
-        ui.say(f"paired: {name} and this node have pinned each other; to undo it here: peerauth peer remove {name}")
-    else:
-        ui.warn(
-            f"{name} is pinned here; it has not said that it pinned this node, too",
-            f"ask there; pairing again, with a new code, mends it; to undo it here: peerauth peer remove {name}",
-        )
 
 
 def _where(words: list[str]) -> tuple[Address | None, str | None]:

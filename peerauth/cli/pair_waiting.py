@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from peerauth.address import DEFAULT_PORT, Address, parse_address
 from peerauth.cli.command import option
 from peerauth.cli.node import run
-from peerauth.cli.pair import tell
+from peerauth.cli.paired import tell
 from peerauth.cli.reachable import named, reachable
 from peerauth.cli.ui import Ui
 from peerauth.errors import PeerAuthError, TrustRefused

@@ -20,7 +20,7 @@ from peerauth.cli.peer_settings import (
     UntilOption,
     Wanted,
 )
-from peerauth.cli.strangers import waiting
+from peerauth.cli.strangers import same_key, say_if_off, waiting
 from peerauth.cli.ui import Cell, Ui
 from peerauth.errors import BadInput, UsageError
 
@@ -44,7 +44,6 @@ def pending(
     On a terminal a table; otherwise one line each, with tabs between what it calls itself, fingerprint, address, last visit,
     number of visits, whether its key was proven, and what else there is to say.
     """
-    from peerauth.cli.why import say_if_off
     from peerauth.store.state import State
 
     config, directory = open_peers(ui)
@@ -106,18 +105,6 @@ def _facts(stranger: Stranger, directory: PeerDirectory) -> dict[str, Any]:
         "denied": stranger.denied,
         "notes": _notes(stranger, directory),
     }
-
-
-def same_key(certificate: bytes, directory: PeerDirectory) -> str | None:
-    """The peer whose name this certificate (DER) claims, if one of its pinned certificates is over the same key."""
-    from peerauth.trust.certificate import Certificate
-    from peerauth.trust.explain import claimed_name
-
-    name = claimed_name(certificate).lower()
-    if name not in directory.current:
-        return None
-    key = Certificate(certificate).key_fingerprint
-    return name if any(held.key_fingerprint == key for held in directory.certificates(name)) else None
 
 
 @command

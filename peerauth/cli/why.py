@@ -9,11 +9,11 @@ import typer
 
 from peerauth.cli.command import command
 from peerauth.cli.peer import open_peers
+from peerauth.cli.strangers import pinned_as, same_key, say_if_off
 from peerauth.cli.ui import Ui
 from peerauth.errors import BadInput
 
 if TYPE_CHECKING:
-    from peerauth.store.config import Config
     from peerauth.store.peerdir import PeerDirectory
     from peerauth.store.refusals import Refusal
     from peerauth.trust.fingerprint import Fingerprint
@@ -65,12 +65,6 @@ def why(
         if len(found) > len(shown):
             ui.say(f"{len(found) - len(shown)} older ones are not shown: -n {len(found)}")
     say_if_off(ui, config)
-
-
-def say_if_off(ui: Ui, config: Config) -> None:
-    """Say it where the setting is off."""
-    if not config.remember:
-        ui.say(f"refusals are not remembered now: {ui.path(config.path)} says so ([refusals] remember = false)")
 
 
 def _say_none(ui: Ui, who: str | None, directory: PeerDirectory) -> None:
@@ -142,9 +136,6 @@ def _text(refusal: Refusal, directory: PeerDirectory, asked: Asked) -> str:
 
 def _now(refusal: Refusal, directory: PeerDirectory, asked: Asked) -> list[str]:
     """What can be said of a stranger today, from what is on the disk."""
-    from peerauth.cli.pending import same_key
-    from peerauth.cli.strangers import pinned_as
-
     if refusal.certificate is None:
         return []
     name = pinned_as(refusal.certificate, directory)
