@@ -57,11 +57,12 @@ async def join(visit: Visit, request: Join) -> Joined:
             guesses.give_back()
         if not right and holder is not None:  # it has nothing to gain, and may be asking again, long after
             return Joined(holder.name, office.home.name, already=True)
-        try:
-            joiner = await asyncio.to_thread(_acceptable, visit, request, right=right)
+    try:
+        joiner = await asyncio.to_thread(_acceptable, visit, request, right=right)  # a resolver may take its time
+        async with office.turn:
             name, already = await asyncio.to_thread(welcome, book, office.peers, request.id, joiner, datetime.now(UTC))
-        except PeerAuthError as error:
-            raise _reported(visit, error) from error
+    except PeerAuthError as error:
+        raise _reported(visit, error) from error
     if not already:
         _tell(visit, name, request.id)
         await asyncio.sleep(FOLLOWED)  # whoever hears that it has joined may come to any worker at once

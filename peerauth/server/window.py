@@ -27,6 +27,7 @@ from peerauth.store.state import DIRECTORY
 LARGEST: Final = 64 << 10  # bytes of an answer; a socket takes so much at once (wmem_default, socket(7))
 PATIENCE_S: Final = 2.0
 _SUFFIX: Final = ".window"
+_FRESH: Final = ".new"  # behind it, until somebody listens
 _MOST: Final = 64  # windows in one home that are looked at
 _BACKLOG: Final = 8
 _GONE: Final = {errno.ECONNREFUSED, errno.ENOENT}
@@ -53,7 +54,7 @@ class Window:
         if not hasattr(socket, "AF_UNIX"):
             return
         self._name = f"{os.getpid()}-{os.urandom(4).hex()}{_SUFFIX}"
-        sock, fresh = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), f"{self._name}.new"
+        sock, fresh = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), self._name + _FRESH
         try:
             files.make_directory(self._directory, 0o700)
             _clear(self._directory)
@@ -151,6 +152,20 @@ def _clear(directory: Path) -> None:
             sock.setblocking(False)
             if sock.connect_ex(str(near / path.name)) == errno.ECONNREFUSED:
                 files.remove(path)
+    for path in directory.glob(f"*{_SUFFIX}{_FRESH}"):  # nobody listens there yet: only its maker's end tells
+        if not _lives(path.name.partition("-")[0]):
+            files.remove(path)
+
+
+def _lives(pid: str) -> bool:
+    """Whether there is such a process; what is no number is nobody's."""
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, OverflowError, ProcessLookupError):
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
 
 
 @contextlib.contextmanager

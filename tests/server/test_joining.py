@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from peerauth.client.invitation import Joining
 from peerauth.control.invitation import Joined
 from peerauth.errors import ConnectFailed, TrustRefused
+from peerauth.server import invitation
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.trust.identity import KeyType, new_key, self_signed
 from peerauth.trust.peers import PeerSettings
@@ -134,6 +136,28 @@ async def test_an_address_that_cannot_be_is_refused(home: Home, address: str) ->
         assert (await refused("mallory", token, address=address)).code == "bad-address"
         await join("mallory", token, address="[::1]:8443")
     assert PeerDirectory(home.path).refresh().peers["mallory"].address == "[::1]:8443"
+
+
+@on_loops("asyncio")
+async def test_nobody_waits_for_the_resolver_that_anothers_address_needs(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answered = threading.Event(), threading.Event()
+
+    def slow(*_: object) -> bool:
+        asked.set()
+        return not answered.wait(20)
+
+    monkeypatch.setattr(invitation, "leads_to", slow)
+    async with inviting(home) as node:
+        token = invite(home.home, node.port, uses=2)
+        waiting = asyncio.create_task(join("alice", token, address="slow.example:8443"))
+        await asyncio.to_thread(asked.wait, 20)
+        await join("bob", token)
+        assert (set(pinned(home)), waiting.done()) == ({"bob"}, False)
+        answered.set()
+        await waiting
+    assert set(pinned(home)) == {"alice", "bob"}
 
 
 @on_loops("asyncio")

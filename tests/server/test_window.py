@@ -7,6 +7,7 @@ import os
 import select
 import socket
 import stat
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -77,6 +78,20 @@ def test_what_a_killed_server_left_is_no_server_and_is_taken_away_by_the_next(tm
     with shown(tmp_path, {"n": 2}):
         assert len(sockets(tmp_path)) == 1
         assert look(tmp_path) == [{"n": 2}]
+
+
+def test_what_a_server_left_that_was_killed_while_it_opened_is_taken_away_and_another_is_not_disturbed(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "state").mkdir()
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    killed, opening = (tmp_path / "state" / f"{pid}-x.window.new" for pid in (ended.pid, os.getpid()))
+    for path in (killed, opening):
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.bind(str(path))
+    with shown(tmp_path, {}):
+        assert (killed.exists(), opening.exists()) == (False, True)
 
 
 def test_a_home_with_a_long_path_has_one_too(tmp_path: Path) -> None:
