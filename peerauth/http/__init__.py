@@ -1,0 +1,1 @@
+"""HTTP as far as it is pure: bytes and `now` in, values out."""
