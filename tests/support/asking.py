@@ -75,3 +75,11 @@ def asking(*, path: str = "/hello", method: str = "GET", **headers: str) -> byte
     """A request with these headers."""
     lines = [f"{method} {path} HTTP/1.1", "Host: node", "Connection: close"]
     return "\r\n".join([*lines, *(f"{name}: {value}" for name, value in headers.items()), "", ""]).encode()
+
+
+def ends_with(tls: ssl.SSLSocket, end: bytes) -> bool:
+    """Whether what comes ends so at last."""
+    data = b""
+    while not data.endswith(end) and (piece := tls.recv(65536)):
+        data += piece
+    return data.endswith(end)

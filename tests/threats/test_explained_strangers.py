@@ -30,7 +30,7 @@ from peerauth.store.kinds import Hello
 from peerauth.tls.context import MinimumVersion
 from peerauth.trust.identity import Identity
 from peerauth.trust.policy import Policy
-from tests.support.asking import ASK, ASK_AND_LEAVE, Heard, ask, asking
+from tests.support.asking import ASK, ASK_AND_LEAVE, Heard, ask, asking, ends_with
 from tests.support.dropin import DEADLINE_S, mint
 from tests.support.engine import Caller, Running, Yard, files_of, how_it_ends, identity, on_loops, running
 
@@ -62,14 +62,6 @@ def is_refusal(answer: Heard, who: str = "mallory") -> bool:
     status, code = (401, "no-certificate") if who == "nobody" else (403, "unknown")
     told = answer.status == status and answer.headers["peerauth-refused"] == code
     return told and answer.answers == 1 and b"ello" not in answer.data and not answer.alert
-
-
-def until(tls: ssl.SSLSocket, end: bytes) -> bool:
-    """Whether what comes ends so at last."""
-    data = b""
-    while not data.endswith(end) and (piece := tls.recv(65536)):
-        data += piece
-    return data.endswith(end)
 
 
 # What is said over one connection
@@ -128,7 +120,7 @@ async def test_nothing_is_answered_after_the_answer(yard: Yard) -> None:
         with await asyncio.to_thread(caller_of("alice").open, node.port) as tls:
             for _ in range(2):
                 tls.sendall(ASK)
-                assert await asyncio.to_thread(until, tls, HELLO.encode())
+                assert await asyncio.to_thread(ends_with, tls, HELLO.encode())
 
 
 @on_loops()
