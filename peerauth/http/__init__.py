@@ -1,1 +1,1 @@
-"""HTTP as far as it is pure: bytes and `now` in, values out."""
+"""HTTP/1.1 as values: targets, who is calling, and which routes are open to whom. Bytes in, values out."""

@@ -1,4 +1,4 @@
-"""A service that explains: who is refused hears it in HTTP, in every worker, and one of the commands that are shown admits it."""
+"""A service that explains: who is refused hears it in HTTP, in every worker, and a command that it is shown admits it."""
 
 from __future__ import annotations
 

@@ -25,6 +25,7 @@ from OpenSSL import SSL
 
 from peerauth.address import Address
 from peerauth.server import explainer
+from peerauth.server.explainer import MOST, MOST_OF_A_SOURCE
 from peerauth.store.config import Limits, Service
 from peerauth.store.kinds import Hello
 from peerauth.tls.context import MinimumVersion
@@ -325,8 +326,10 @@ async def test_who_has_a_certificate_and_not_its_key_is_told_nothing(yard: Yard,
                 if tls12:
                     thief.context.maximum_version = ssl.TLSVersion.TLSv1_2
                 answer = await heard(thief, node)
-                assert (answer.data, answer.alert) == (b"", "TLSV1_ALERT_DECRYPT_ERROR")
+                assert answer.data == b""
+                assert answer.alert in ("TLSV1_ALERT_DECRYPT_ERROR", "cut")  # "cut": the alert was lost
         assert not node.told("admitted")
+        assert not node.told("refused", code="unknown")
         assert (await heard(with_anothers_key(identity("alice"), identity("alice"), tmp_path), node)).body == HELLO
         assert is_refusal(await heard(with_anothers_key(identity("mallory"), identity("mallory"), tmp_path), node))
 
@@ -357,10 +360,11 @@ async def test_slow_strangers_take_up_their_own_places(yard: Yard, monkeypatch: 
     slow = caller_of("mallory")
     async with explaining(yard) as node:
         with contextlib.ExitStack() as held:
-            for _ in range(explainer.MOST_OF_A_SOURCE):
-                tls = held.enter_context(await asyncio.to_thread(slow.open, node.port, source="127.0.0.2"))
+            opened = [await asyncio.to_thread(slow.open, node.port, source="127.0.0.2") for _ in range(MOST_OF_A_SOURCE)]
+            for tls in opened:
+                held.enter_context(tls)
                 tls.sendall(b"GET / HTTP/1.1\r\nX: ")
-            await node.until(lambda: len(node.server._explainer) == explainer.MOST_OF_A_SOURCE)
+            await node.until(lambda: len(node.server._explainer) == MOST_OF_A_SOURCE)
             one_more = await heard(slow, node, source="127.0.0.2")
             assert (one_more.data, one_more.alert) == (b"", "TLSV1_ALERT_UNKNOWN_CA")
             without = await heard(caller_of("nobody"), node, source="127.0.0.2")
@@ -368,7 +372,7 @@ async def test_slow_strangers_take_up_their_own_places(yard: Yard, monkeypatch: 
             assert (await heard(caller_of("alice"), node, source="127.0.0.2")).body == HELLO
             assert is_refusal(await heard(caller_of("mallory"), node, source="127.0.0.3"))
             await node.until(lambda: len(node.server._explainer) == 0)  # their time is over
-            assert await asyncio.to_thread(how_it_ends, tls) == "cut"
+            assert await asyncio.to_thread(how_it_ends, opened[0]) == "cut"
         assert is_refusal(await heard(slow, node, source="127.0.0.2"))  # and so is that of their places
 
 
@@ -396,7 +400,7 @@ async def test_peers_get_in_while_a_thousand_strangers_want_to_know_why(yard: Ya
         assert statistics.median(took) < FAST_S
         assert len(heard_by_them) == 1000
         told = sum(is_refusal(one) for one in heard_by_them)
-        assert told > explainer.MOST // 2
+        assert told > MOST // 2
         alerts = {one.alert for one in heard_by_them if not is_refusal(one)}
         assert alerts <= {"TLSV1_ALERT_UNKNOWN_CA", "cut", ""}
         assert all(not one.data for one in heard_by_them if not is_refusal(one))
