@@ -73,8 +73,9 @@ class Reports:
         if self._ui.json:
             self._ui.emit({"event": "listening", "service": service.name, "address": str(address), "peers": count})
             return
-        strangers = ", and tells everybody else why not" if service.on_unknown == "explain" else ""
-        self._ui.say(f"{self._config.name} {service.kind} on {address} for {_named(first, count)}{strangers}")
+        self._ui.say(f"{self._config.name} {service.kind} on {address} for {_named(first, count)}")
+        if service.on_unknown == "explain":
+            self._ui.say("everybody else is told why not, in HTTP")
 
     def stopping(self, connections: int) -> None:
         """So many connections are open and get time to end."""

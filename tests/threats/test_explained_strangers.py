@@ -34,6 +34,7 @@ from peerauth.trust.policy import Policy
 from tests.support.asking import ASK, ASK_AND_LEAVE, Heard, ask, asking, ends_with
 from tests.support.dropin import DEADLINE_S, mint
 from tests.support.engine import Caller, Running, Yard, files_of, how_it_ends, identity, on_loops, running
+from tests.threats.test_absurd_certificates import KEYS, over
 
 FAST_S = 2.0
 BOTH = ("mallory", "nobody")
@@ -329,7 +330,7 @@ async def test_who_has_a_certificate_and_not_its_key_is_told_nothing(yard: Yard,
                 assert answer.data == b""
                 assert answer.alert in ("TLSV1_ALERT_DECRYPT_ERROR", "cut")  # "cut": the alert was lost
         assert not node.told("admitted")
-        assert not node.told("refused", code="unknown")
+        assert not node.told("refused", code="unknown", peer="alice")
         assert (await heard(with_anothers_key(identity("alice"), identity("alice"), tmp_path), node)).body == HELLO
         assert is_refusal(await heard(with_anothers_key(identity("mallory"), identity("mallory"), tmp_path), node))
 
@@ -348,6 +349,25 @@ async def test_what_a_certificate_calls_itself_stays_a_name(yard: Yard, form: st
         assert "set-cookie" not in answer.headers
         named = await heard(Caller(mint("Some.One")), node, asking(Accept=form))
         assert "--name some.one" in named.body
+
+
+@pytest.mark.parametrize(("kind", "code"), [("RSA 1024", "weak-key"), ("RSA 2048", None), ("RSA 16384", None)])
+@on_loops("uvloop")
+async def test_strange_keys_are_told_quickly_and_strong_ones_enter_when_pinned(
+    yard: Yard, kind: str, code: str | None
+) -> None:
+    own = over(KEYS[kind][0]())
+    caller = Caller(None, ciphers="DEFAULT:@SECLEVEL=0")
+    caller.context.load_cert_chain(*files_of(own))
+    async with explaining(yard) as node:
+        began = time.monotonic()
+        assert is_refusal(await heard(caller, node))
+        assert (await heard(caller_of("alice"), node)).body == HELLO
+        assert time.monotonic() - began < FAST_S + 3 * (kind == "RSA 16384")
+        yard.pin("strange", own)
+        await node.hears("peer-added", peer="strange")
+        answer = await heard(caller, node)
+        assert (answer.status, answer.headers.get("peerauth-refused")) == (403 if code else 200, code)
 
 
 # Floods
