@@ -25,8 +25,8 @@ MARK: Final = "Peerauth-Mark"  # of this TLS connection: Session.own_mark, in he
 
 _ACCEPT = re.compile(rb"\r\naccept:([^\r\n]*)", re.IGNORECASE)
 _STYLE = (
-    "body{font:1rem/1.5 system-ui,sans-serif;max-width:44rem;margin:12vh auto;padding:0 1.2rem;color:#222;background:#fff}"
-    "h1{font-size:1.3rem}code{font:.85rem/1.6 ui-monospace,monospace;overflow-wrap:anywhere}"
+    "body{font:1rem/1.5 system-ui,sans-serif;max-width:46rem;margin:12vh auto;padding:0 1.2rem;color:#222;background:#fff}"
+    "h1{font-size:1.3rem}code,pre{font:.8rem/1.6 ui-monospace,monospace;overflow-wrap:anywhere}"
     "pre{white-space:pre-wrap;background:#f3f3f1;padding:.7rem 1rem;border-radius:.4rem;user-select:all}"
     "@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}pre{background:#262626}}"
 )

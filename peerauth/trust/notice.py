@@ -13,7 +13,9 @@ from peerauth.trust.fingerprint import Fingerprint
 
 _ANEW = "make a new one, and have that pinned there"
 _HINTS = {
-    Code.NO_CERTIFICATE: "present the certificate of your node; with curl: --cert NAME.crt --key NAME.key",
+    Code.NO_CERTIFICATE: (
+        "present your node's certificate: to curl, --cert NAME.crt --key NAME.key; to a browser, what peerauth id --p12 FILE writes"
+    ),
     Code.UNKNOWN: "whoever runs this service can admit it",
     Code.MALFORMED: f"{_ANEW}: peerauth keygen --force",
     Code.EXPIRED: f"{_ANEW}: peerauth keygen --force",

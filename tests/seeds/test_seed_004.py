@@ -89,7 +89,7 @@ def anonymous(library: str, url: str, ca: Path) -> tuple[int, str]:
 def test_who_has_no_valid_certificate_sees_what_the_document_says(
     serve: Serve, node: Home, seed_004: Leaves, subtests: pytest.Subtests
 ) -> None:
-    """`Success: ...` for the pinned client; `Failed: 401 - Unauthorized` without a certificate, and a reason with another."""
+    """`Success: ...` for the pinned client; `Failed: 401 - Unauthorized` without a certificate, a reason with another."""
     node.pin("client", seed_004.client.cert)
     server = serve(node, "--on-unknown", "explain")
 
