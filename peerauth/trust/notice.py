@@ -14,7 +14,7 @@ from peerauth.trust.fingerprint import Fingerprint
 _ANEW = "make a new one, and have that pinned there"
 _HINTS = {
     Code.NO_CERTIFICATE: (
-        "present your node's certificate: to curl, --cert NAME.crt --key NAME.key; to a browser, what peerauth id --p12 FILE writes"
+        "present that of your node: to curl, --cert NAME.crt --key NAME.key; to a browser, what peerauth id --p12 writes"
     ),
     Code.UNKNOWN: "whoever runs this service can admit it",
     Code.MALFORMED: f"{_ANEW}: peerauth keygen --force",
