@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import json
 import re
 from datetime import datetime
@@ -88,8 +87,10 @@ def _json(notice: Notice) -> str:
 
 
 def _page(notice: Notice, status: str) -> str:
+    from html import escape  # its table of entities is for pages alone
+
     def safe(text: object) -> str:
-        return html.escape(str(text))
+        return escape(str(text))
 
     why = f"{safe(notice.message)} <code>({safe(notice.code)})</code>"
     said = [f"<h1>{safe(status)}</h1>", f"<p>This service admits only those whom it knows, and {why}.</p>"]
