@@ -87,7 +87,7 @@ def _json(notice: Notice) -> str:
 
 
 def _page(notice: Notice, status: str) -> str:
-    from html import escape  # its table of entities is for pages alone
+    from html import escape  # noqa: PLC0415 - its table of entities is for pages alone
 
     def safe(text: object) -> str:
         return escape(str(text))
