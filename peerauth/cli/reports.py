@@ -74,6 +74,8 @@ class Reports:
             self._ui.emit({"event": "listening", "service": service.name, "address": str(address), "peers": count})
             return
         self._ui.say(f"{self._config.name} {service.kind} on {address} for {_named(first, count)}")
+        if service.on_unknown == "explain":
+            self._ui.say("everybody else is told why not, in HTTP")
 
     def stopping(self, connections: int) -> None:
         """So many connections are open and get time to end."""

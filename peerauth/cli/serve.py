@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,7 +15,7 @@ from peerauth.errors import UsageError
 
 if TYPE_CHECKING:
     from peerauth.store.config import Config, Service
-    from peerauth.store.kinds import Kind
+    from peerauth.store.kinds import Kind, OnUnknown
 
 
 @command
@@ -31,6 +31,10 @@ def serve(
     allow: Annotated[
         list[str] | None, typer.Option("--allow", metavar="PEER", help="Only this peer, tag:NAME or @group; repeatable.")
     ] = None,
+    on_unknown: Annotated[
+        Literal["refuse", "explain"] | None,
+        typer.Option("--on-unknown", help="Refuse strangers by TLS, or tell them why, in HTTP."),
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option("--workers", metavar="N", min=1, max=64, help="Serve with N processes.", show_default=False),
@@ -42,18 +46,23 @@ def serve(
     Peers that are added, changed or removed meanwhile count at once; a removed peer's connections end.
     """
     own = load_own(ui, passphrase_file)
-    offer(ui, own, _services(own.config, listen or [], {"--target": target}, allow), workers)
+    services = _services(own.config, listen or [], {"--target": target}, allow, on_unknown)
+    offer(ui, own, services, workers)
 
 
 def _services(
-    config: Config, listen: list[str], kinds: dict[str, str | None], allow: list[str] | None
+    config: Config,
+    listen: list[str],
+    kinds: dict[str, str | None],
+    allow: list[str] | None,
+    on_unknown: OnUnknown | None,
 ) -> tuple[Service, ...]:
     """The services that the options describe, or those of config.toml. `kinds`: what each option for a kind was given."""
     from peerauth.store.config import Service, policy_for
-    from peerauth.store.kinds import Hello
+    from peerauth.store.kinds import Hello, check_on_unknown
 
     given = {name: value for name, value in kinds.items() if value is not None}
-    if not (listen or allow or given):
+    if not (listen or allow or given or on_unknown):
         if config.services:
             return config.services
         return (Service("hello", Address("0.0.0.0", DEFAULT_PORT)),)  # noqa: S104 - a server serves
@@ -67,7 +76,9 @@ def _services(
     name = type(kind).__name__.lower()
     with option("--allow"):
         policy = policy_for(config, name, allow)
-    return tuple(Service(name, address, kind, policy) for address in addresses)
+    with option("--on-unknown"):
+        strangers = check_on_unknown(on_unknown or "refuse", kind)
+    return tuple(Service(name, address, kind, policy, strangers) for address in addresses)
 
 
 def _kind(name: str, value: str) -> Kind:

@@ -128,10 +128,14 @@ class Dialer:
                 try:
                     return self._connected_blocking(target, timeout)
                 except (NotAdmitted, TrustRefused) as error:
-                    if self.renewal is None or not _apart(self.renewal.mends(error, target)):
+                    if not self.mends_blocking(error, target):
                         raise
         except Exception as error:
             raise self.explained(error, target) from error
+
+    def mends_blocking(self, error: Exception, target: Target) -> bool:
+        """Do what can be done about a rotation that keeps the two apart; whether it is worth another try."""
+        return self.renewal is not None and _apart(self.renewal.mends(error, target))
 
     def _connected_blocking(self, target: Target, timeout: float | None) -> BlockingTls:
         sock = reach_blocking(target.address, timeout)
@@ -171,13 +175,13 @@ class Dialer:
         where = target.address
         if isinstance(error, NotAdmitted):
             return refused_server(error.refused, target.peer.name, str(where), self.peers())
-        if isinstance(error, TrustRefused) and error.side == "peer" and error.hint is None:
+        if isinstance(error, TrustRefused) and error.side == "peer" and str(where) not in error.message:
             own = self.identity.certificate.fingerprint
             return TrustRefused(
                 error.code,
                 f"{target.peer.name} at {where} refused us: {error.message.removeprefix('the other side refused us: ')}; "
                 f"we are {self.name}, {own}",
-                f"there, with our certificate: peerauth peer add {self.name}.crt --expect {own}",
+                error.hint or f"there, with our certificate: peerauth peer add {self.name}.crt --expect {own}",
                 side="peer",
             )
         if isinstance(error, ConnectFailed | TrustRefused):

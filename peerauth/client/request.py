@@ -15,8 +15,11 @@ from urllib3.response import BaseHTTPResponse
 
 from peerauth.client.dial import Dialer
 from peerauth.client.target import Target, resolve
-from peerauth.errors import BadInput, ConnectFailed, PeerAuthError, printable
+from peerauth.errors import BadInput, ConnectFailed, PeerAuthError, TrustRefused, printable
+from peerauth.http.explanation import MARK, REFUSED
 from peerauth.tls.blocking import BlockingTls
+from peerauth.trust.decision import Code
+from peerauth.trust.explain import mend_there
 from peerauth.trust.peers import PeerSet
 
 HTTPS_PORT = 443
@@ -63,7 +66,7 @@ def request(
 ) -> Iterator[tuple[BaseHTTPResponse, BlockingTls]]:
     """Send a request; the response, to be streamed, and its connection. Redirects are not followed: they lead elsewhere.
 
-    Raises TrustRefused (also when the server refuses us after the handshake) or ConnectFailed.
+    Raises TrustRefused (also when the server refuses us after the handshake, by TLS or in HTTP) or ConnectFailed.
     """
     made: list[BlockingTls] = []
     taking: list[OSError] = []
@@ -78,10 +81,22 @@ def request(
     Pinned.default_port = HTTPS_PORT  # http.client leaves this port out of the Host header
     pool = urllib3.HTTPConnectionPool(url.host, url.port, timeout=timeout, retries=False, block=False)
     pool.ConnectionCls = Pinned
-    try:
-        response = pool.urlopen(
+
+    def ask() -> BaseHTTPResponse:
+        return pool.urlopen(
             method, url.path, body=body, headers=dict(headers or {}), preload_content=False, redirect=False, retries=False
         )
+
+    try:
+        response = ask()
+        refused = _refused(response, made[-1], dialer)
+        if refused is not None and not hasattr(body, "read") and dialer.mends_blocking(refused, url.target):
+            response.close()
+            response = ask()
+            refused = _refused(response, made[-1], dialer)
+        if refused is not None:
+            response.close()
+            raise refused
         try:
             yield response, made[-1]
         except OSError as error:  # of whoever takes the answer: those of the connection come as HTTPError
@@ -99,6 +114,16 @@ def request(
         for connection in made:
             connection.close()
         pool.close()
+
+
+def _refused(response: BaseHTTPResponse, connection: BlockingTls, dialer: Dialer) -> TrustRefused | None:
+    """The refusal that this answer is, where the server's TLS has given it: what is behind it cannot know the mark."""
+    code = response.headers.get(REFUSED, "")
+    if code not in set(Code) or response.headers.get(MARK) != connection.session.own_mark().hex():
+        return None
+    hint = mend_there(code, dialer.identity.certificate, f"{dialer.name}.crt")
+    text = f"the other side refused us: it answers {response.status} {printable(response.reason or '', 60)} ({code})"
+    return TrustRefused("refused-by-peer", text, hint, side="peer")
 
 
 def _broken(error: Exception, dialer: Dialer, url: Url, *, heard: bool) -> BaseException:

@@ -1,4 +1,4 @@
-"""The contexts that a server's connections begin with, one for each protocol that ALPN may choose beside peerauth/1.
+"""The contexts that a server's connections begin with, one for each way in which services speak.
 
 They last as long as the server: processes that were forked after they were made have the same ticket keys, so a ticket of
 one is good for all. What ends tickets is an epoch, a number that grows when the peer set admits less than before, in
@@ -10,11 +10,23 @@ from __future__ import annotations
 
 import socket
 import threading
+from dataclasses import dataclass
 
 from peerauth.server.tally import Tally
 from peerauth.tls.context import CONTROL, Context, MinimumVersion, Presented, begin_epoch, server_context
-from peerauth.tls.session import Judge, Session
+from peerauth.tls.session import Judge, Room, Session
 from peerauth.trust.identity import Identity
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """How a service speaks: what ALPN may choose beside peerauth/1, and whether it explains to strangers.
+
+    Tickets are good for connections of the same speech alone: what a stranger was given is nothing at a door that is shut.
+    """
+
+    alpn: tuple[bytes, ...] = ()
+    explains: bool = False
 
 
 class Contexts:
@@ -26,7 +38,7 @@ class Contexts:
         self._min_tls = min_tls
         self._tally = tally
         self._begun = 0
-        self._by_alpn: dict[tuple[bytes, ...], Context] = {}
+        self._contexts: dict[Speech, Context] = {}
         self._lock = threading.Lock()  # no context is changed while another thread makes a connection with it
 
     def present(self, identity: Identity) -> None:
@@ -37,20 +49,25 @@ class Contexts:
         self._own = Presented(identity)
         self.identity = identity
 
-    def begin(self, alpn: tuple[bytes, ...], sock: socket.socket, judge: Judge) -> Session:
-        """TLS on this socket, for a service that speaks this; it resumes what was begun in this epoch, and nothing else."""
-        with self._lock:
-            return Session(self.get(alpn), sock, judge, self._own)
+    def begin(self, speech: Speech, sock: socket.socket, judge: Judge, room: Room | None = None) -> Session:
+        """TLS on this socket, for a service that speaks so; it resumes what was begun in this epoch, and nothing else.
 
-    def get(self, alpn: tuple[bytes, ...]) -> Context:
-        """The context for a service that speaks this, in the present epoch. For one thread."""
+        `room`: whether there is any to tell somebody why it is refused; without it, nobody is told.
+        """
+        with self._lock:
+            return Session(self.get(speech), sock, judge, self._own, room if speech.explains else None)
+
+    def get(self, speech: Speech) -> Context:
+        """The context for a service that speaks so, in the present epoch. For one thread."""
         epoch = self._tally.epoch
         if epoch != self._begun:
             # Where the epoch cannot be set: fresh contexts have fresh ticket keys, of this process alone.
-            self._by_alpn = {alpn: context for alpn, context in self._by_alpn.items() if begin_epoch(context, epoch)}
+            self._contexts = {speech: context for speech, context in self._contexts.items() if begin_epoch(context, epoch)}
             self._begun = epoch
-        context = self._by_alpn.get(alpn)
+        context = self._contexts.get(speech)
         if context is None:
-            context = self._by_alpn[alpn] = server_context(None, min_tls=self._min_tls, alpn=(CONTROL, *alpn))
+            alpn = (CONTROL, *speech.alpn)
+            context = server_context(None, min_tls=self._min_tls, alpn=alpn, explains=speech.explains)
+            self._contexts[speech] = context
             begin_epoch(context, epoch)
         return context

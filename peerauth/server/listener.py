@@ -14,6 +14,7 @@ from peerauth.server.arrivals import Arrival, TurnedAway
 from peerauth.server.audit import Audit, Event, handler_failed
 from peerauth.server.awake import Awake
 from peerauth.server.desk import Desk
+from peerauth.server.explainer import Explainer
 from peerauth.server.guest import Guest, Serve, Served
 from peerauth.server.live import Connection, LiveConnections
 from peerauth.server.porch import Porch, Tell
@@ -21,7 +22,7 @@ from peerauth.server.refusals import Knock
 from peerauth.store.config import Limits
 from peerauth.tls.linger import linger
 from peerauth.tls.scratch import Scratch
-from peerauth.tls.session import Judge, NotAdmitted, Session
+from peerauth.tls.session import Judge, NotAdmitted, Room, Session
 from peerauth.trust.decision import Admitted, Code, Decision, Refused, decide
 from peerauth.trust.peers import PeerSet
 from peerauth.trust.policy import Policy
@@ -37,6 +38,7 @@ class Shared:
     porch: Porch
     audit: Audit
     desk: Desk
+    explainer: Explainer
     limits: Limits
     buffer: Scratch
     awake: Awake
@@ -51,7 +53,7 @@ class Listener:
         shared: Shared,
         sockets: list[socket.socket],
         policy: Policy,
-        begin: Callable[[socket.socket, Judge], Session],
+        begin: Callable[[socket.socket, Judge, Room], Session],
         serve: Serve,
     ) -> None:
         self._shared = shared
@@ -82,7 +84,7 @@ class Listener:
     def arrived(self, arrival: Arrival, error: Exception | None) -> None:
         """This one's handshake is done, or has failed."""
         session = arrival.session
-        proven = error is None
+        finished = error is None
         if error is None and session is not None:
             try:
                 if session.hears_anyone:
@@ -93,11 +95,20 @@ class Listener:
                 error = refused
         if error is None:
             return
-        self._failed(arrival, error, proven=proven)
-        if isinstance(error, NotAdmitted):
-            linger(self._shared.loop, arrival.sock)
-        else:
+        certificate = session.certificate if session else None
+        self._failed(arrival, error, certificate, proven=finished and certificate is not None)
+        if not isinstance(error, NotAdmitted):
             arrival.sock.close()
+        elif not (finished and session is not None and self._explained(arrival, session, error.refused)):
+            linger(self._shared.loop, arrival.sock)
+
+    def _explained(self, arrival: Arrival, session: Session, refused: Refused) -> bool:
+        """Have somebody told why it is refused, after a whole handshake; false where that is not done."""
+        try:
+            self._shared.explainer.receive(arrival, session, refused)
+        except NotAdmitted:
+            return False
+        return True
 
     def new_session(self, arrival: Arrival) -> Session:
         """TLS for somebody new; in a porter's thread, as its judging is."""
@@ -115,7 +126,7 @@ class Listener:
                 return _no_room(decision)
             return decision
 
-        return self._begin(arrival.sock, judge)
+        return self._begin(arrival.sock, judge, lambda: self._shared.explainer.has_room(arrival.source))
 
     def _take_room(self, admitted: Admitted) -> None:
         """Count one more connection of this peer in. Raises NotAdmitted when another was quicker to take the last room."""
@@ -167,10 +178,9 @@ class Listener:
     def _lost(self, served: Served) -> None:
         self._shared.live.discard(served)
 
-    def _failed(self, arrival: Arrival, error: Exception, *, proven: bool) -> None:
+    def _failed(self, arrival: Arrival, error: Exception, certificate: bytes | None, *, proven: bool) -> None:
         """Say and remember that somebody did not come in. `proven`: after a handshake in which its key was."""
         refusals = self._shared.desk.office.refusals
-        certificate = arrival.session.certificate if arrival.session else None
         service = self._policy.service
         knock = Knock(service, arrival.shown, arrival.source, arrival.remote, certificate, proven)
         hint: str | None = None

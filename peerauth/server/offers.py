@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from peerauth.server.audit import Audit
+from peerauth.server.contexts import Speech
 from peerauth.server.guest import Serve
 from peerauth.store.config import Service
 from peerauth.store.kinds import Hello, Relay
@@ -39,6 +40,8 @@ async def make_offer(service: Service, audit: Audit) -> Offer:
     raise AssertionError(f"nobody serves a {type(service.kind).__name__}")
 
 
-def alpn_of(service: Service) -> tuple[bytes, ...]:
-    """What is spoken inside TLS at this service besides peerauth/1, as ALPN names it; nothing for a relay."""
-    return HTTP_1_1 if service.kind.speaks_http else ()
+def speech_of(service: Service) -> Speech:
+    """How this service speaks inside TLS: HTTP, in which strangers can be told why not, or whatever a relay carries."""
+    if not service.kind.speaks_http:
+        return Speech()
+    return Speech(HTTP_1_1, explains=service.on_unknown == "explain")

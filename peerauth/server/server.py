@@ -19,12 +19,13 @@ from peerauth.net.sockets import allow_many_files, bound_address, close_listener
 from peerauth.server.answers import HANDLERS
 from peerauth.server.audit import Audit, Event, handler_failed
 from peerauth.server.awake import Awake
-from peerauth.server.contexts import Contexts
+from peerauth.server.contexts import Contexts, Speech
 from peerauth.server.desk import Desk, Office
+from peerauth.server.explainer import Explainer
 from peerauth.server.guest import Serve, Served
 from peerauth.server.listener import Listener, Shared, tell_loop
 from peerauth.server.live import Connection, LiveConnections
-from peerauth.server.offers import Offer, alpn_of, make_offer
+from peerauth.server.offers import Offer, make_offer, speech_of
 from peerauth.server.porch import Porch
 from peerauth.server.presence import Presence
 from peerauth.server.reminders import Reminders
@@ -81,6 +82,7 @@ class Server:
         self._contexts = inherited.contexts if inherited else Contexts(identity, min_tls, share.tally)
         self._office = Office(identity, peers, self._audit, config)
         self._desk = Desk(self._office, HANDLERS, time.monotonic)
+        self._explainer = Explainer(remembers=lambda: config is not None and config.remember)
         self._presence = Presence(own, self._contexts, share, self._audit) if own else None
         self._known = peers.current  # by whom connections were last decided about
         self._listeners: list[Listener] = []
@@ -100,6 +102,7 @@ class Server:
             self._porch,
             self._audit,
             self._desk,
+            self._explainer,
             self.limits,
             Scratch(),
             Awake(asyncio.get_running_loop().call_soon, self._alone, time.monotonic),
@@ -124,14 +127,14 @@ class Server:
         self._offers.append(offer)
         sockets = open_listeners(service.listen) if sockets is None else sockets
         self._be_seen()
-        return self._open(sockets, offer.serve, service.policy, alpn_of(service))
+        return self._open(sockets, offer.serve, service.policy, speech_of(service))
 
     def listen(self, address: Address, serve: Serve, policy: Policy, alpn: tuple[bytes, ...] = ()) -> list[Address]:
         """Serve admitted peers at `address`; returns the bound addresses."""
-        return self._open(open_listeners(address), serve, policy, alpn)
+        return self._open(open_listeners(address), serve, policy, Speech(alpn))
 
-    def _open(self, sockets: list[socket.socket], serve: Serve, policy: Policy, alpn: tuple[bytes, ...]) -> list[Address]:
-        begin = functools.partial(self._contexts.begin, alpn)
+    def _open(self, sockets: list[socket.socket], serve: Serve, policy: Policy, speech: Speech) -> list[Address]:
+        begin = functools.partial(self._contexts.begin, speech)
         self._desk.office.policies.append(policy)
         listener = Listener(self._shared, sockets, policy, begin, serve)
         self._listeners.append(listener)
@@ -281,6 +284,7 @@ class Server:
         for offer in self._offers:
             await offer.close()
         self._offers.clear()
+        await self._explainer.close()
         await self._desk.close(visits)
         tasks = [self._following, self._ticking, *self._also]
         for task in tasks:

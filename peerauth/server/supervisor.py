@@ -29,7 +29,7 @@ from peerauth.net.sockets import close_listener, open_for_workers
 from peerauth.server.audit import Event
 from peerauth.server.channel import Inbox
 from peerauth.server.contexts import Contexts
-from peerauth.server.offers import alpn_of
+from peerauth.server.offers import speech_of
 from peerauth.server.presence import take_over, unusable
 from peerauth.server.speaker import Speaker, Voice
 from peerauth.server.tally import Tally
@@ -64,7 +64,7 @@ class Supervisor:
             for service in self._job.services:
                 doors.append(open_for_workers(service.listen, len(self._workers)))
                 self._estate = Estate(tuple(doors), contexts, self._tally)
-                contexts.get(alpn_of(service))
+                contexts.get(speech_of(service))
             places = [(service.name, address) for service, address in self._estate.places(self._job.services)]
             self._standing = Standing(places, self._tally, datetime.now(UTC))
             self._window.open()

@@ -11,7 +11,7 @@ from typing import Literal
 from peerauth.address import Address, parse_address
 from peerauth.errors import BadInput, printable
 from peerauth.store.files import read_bounded, shown
-from peerauth.store.kinds import Hello, Kind, read_kind
+from peerauth.store.kinds import Hello, Kind, OnUnknown, check_on_unknown, read_kind
 from peerauth.store.schema import Table, parse_span, parse_toml, read_acceptance
 from peerauth.trust.peers import Acceptance, check_name
 from peerauth.trust.policy import Policy
@@ -35,12 +35,13 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One `[[serve]]` block: where it listens, what it is, and whom it is for."""
+    """One `[[serve]]` block: where it listens, what it is, whom it is for, and what is done with everybody else."""
 
     name: str
     listen: Address
     kind: Kind = field(default_factory=Hello)
     policy: Policy = field(default_factory=Policy)
+    on_unknown: OnUnknown = "refuse"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +166,11 @@ def _service(table: Table, groups: dict[str, list[str]]) -> Service:
     kind = read_kind(table)
     with table.about("allow"):
         policy = make_policy(name, table.texts("allow"), groups)
+    explains = table.choice("on_unknown", ("refuse", "explain"), "refuse") == "explain"
+    with table.about("on_unknown"):
+        on_unknown = check_on_unknown("explain" if explains else "refuse", kind)
     table.done()
-    return Service(name, listen, kind, policy)
+    return Service(name, listen, kind, policy, on_unknown)
 
 
 def policy_for(config: Config, service: str, allow: list[str] | None) -> Policy:

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from peerauth.address import Address, parse_address
+from peerauth.errors import BadInput
 from peerauth.store.schema import Table
+
+OnUnknown = Literal["refuse", "explain"]  # what is done with somebody who is not admitted
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,14 @@ class Relay(Kind):
     def leads_to(self) -> str | None:
         """The target."""
         return str(self.target)
+
+
+def check_on_unknown(chosen: OnUnknown, kind: Kind) -> OnUnknown:
+    """`chosen`, if a service of this kind can do so with strangers. Raises BadInput("not-http")."""
+    if chosen == "explain" and not kind.speaks_http:
+        text = "strangers are told in HTTP why they are refused, and nobody here knows what a relay's target speaks"
+        raise BadInput("not-http", text, "leave it out: they are refused by TLS, with an alert")
+    return chosen
 
 
 def relay(target: str) -> Relay:

@@ -2,8 +2,9 @@
 
 Nothing is loaded into a certificate store and no list of CA names is sent: who is trusted is decided on the exact leaf by
 the session that the verify callback finds on the connection. Without a session there, or with one that cannot decide, the
-answer is no. There is one exception: where ALPN has chosen `peerauth/1`, and the session is meant to hear anyone, whoever
-proves to hold a key is heard, by code that knows it for a stranger; nothing else is done for it.
+answer is no. There are two exceptions, in which a stranger's handshake is completed and code that knows it for a stranger
+goes on with it; nothing else is done for it. Where ALPN has chosen `peerauth/1`, and the session is meant to hear anyone,
+whoever proves to hold a key is heard. Where HTTP is spoken, and the session was made to explain, anybody is told why not.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ _TICKET_SECONDS = 7200
 # What our sessions are for, SSL_CTX_set_session_id_context(3); the number of an epoch comes behind it.
 _SESSIONS = b"peerauth"
 _TLS12_SUITES = b"ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL"
+_DEMANDED = SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT
 _MODE_RELEASE_BUFFERS = 0x10  # SSL_CTX_set_mode(3): an idle connection keeps no 34 KB of buffers
 
 # The errors by which OpenSSL itself notices what we refuse for; refusing at that moment makes it send that alert.
@@ -67,16 +69,17 @@ class Presented:
 
 
 def server_context(
-    identity: Identity | None, *, min_tls: MinimumVersion = "1.3", alpn: tuple[bytes, ...] = ()
+    identity: Identity | None, *, min_tls: MinimumVersion = "1.3", alpn: tuple[bytes, ...] = (), explains: bool = False
 ) -> SSL.Context:
     """A context for accepting connections that must present a certificate. `alpn`: what is spoken here, the best first.
 
     Without an identity each connection is given one of its own (`Presented`), which may then change while the context stays.
+    `explains`: a certificate is asked for and not demanded; who presents none is refused by the session, in words.
     """
     context = _context(SSL.TLS_SERVER_METHOD, min_tls)
     if identity is not None:
         _present(context, identity)
-    context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _verify)
+    context.set_verify(SSL.VERIFY_PEER if explains else _DEMANDED, _verify)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # tickets only: nothing is kept here for a client
     context.set_session_id(_SESSIONS)
     context.set_timeout(_TICKET_SECONDS)
@@ -91,12 +94,20 @@ def _select(connection: SSL.Connection, alpn: tuple[bytes, ...], offered: list[b
     It must not raise: pyOpenSSL gives the exception to whichever connection of the context comes next.
     """
     chosen = next((protocol for protocol in alpn if protocol in offered), None)
+    if chosen == CONTROL:
+        demand(connection)  # this comes before the request for a certificate: RFC 8446 section 2
     if chosen is not None:
         return chosen
     session = connection.get_app_data()
     if session is not None and any(protocol.startswith(_FAMILY) for protocol in offered):
         session.other_version = True
     return SSL.NO_OVERLAPPING_PROTOCOLS
+
+
+def demand(connection: SSL.Connection) -> None:
+    """Let TLS itself refuse who presents no certificate on this connection, whatever its context does."""
+    if not connection.get_verify_mode() & SSL.VERIFY_FAIL_IF_NO_PEER_CERT:
+        connection.set_verify(_DEMANDED, _verify)
 
 
 def begin_epoch(context: SSL.Context, number: int) -> bool:
@@ -175,7 +186,7 @@ def _verify(connection: SSL.Connection, certificate: crypto.X509, error: int, de
     if session is None:
         return False
     decision = session.judge(crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate))
-    if isinstance(decision, Admitted) or session.hears_anyone:
+    if isinstance(decision, Admitted) or session.hears_anyone or session.explains:
         return True
     speaking = _SPEAKING_ERROR.get(decision.code) if isinstance(decision, Refused) else None
     # A refusal by date is spoken when OpenSSL comes to the dates; `ok` marks its last question, where no is no.

@@ -1,8 +1,9 @@
 """One TLS connection on a non-blocking socket: handshake, decision, read, write, close.
 
 The rules:
-1. Nothing is read or written before `decision` is Admitted. The exception: `greet` hands over whoever it is, and works only
-   where ALPN has chosen peerauth/1.
+1. Nothing is read or written before `decision` is Admitted. The exceptions hand over somebody who is not admitted, each to
+   code that is for strangers: `greet`, only where ALPN has chosen peerauth/1; `dismiss`, only where it has not, at a session
+   that was made to explain, and only after `confirm`.
 2. The decision is made on the leaf's exact bytes in the handshake's verify callback, and made again when the handshake is
    done, because a resumed session skips the callback.
 3. The reason of a refusal is kept here: OpenSSL does not tell.
@@ -21,15 +22,19 @@ from OpenSSL import SSL, crypto
 from peerauth.errors import ConnectFailed, PeerAuthError
 from peerauth.tls import scratch
 from peerauth.tls.alerts import Truncated, error_reason, from_openssl
-from peerauth.tls.context import CONTROL, Presented
+from peerauth.tls.context import CONTROL, HTTP_1_1, Presented, demand
 from peerauth.trust.decision import Admitted, Code, Decision, Refused
 
 RECORD = 16384  # the most that one TLS record carries, RFC 8446 section 5.1
 
 _NOT_HERE = Refused(Code.UNKNOWN, None, None, "strangers are heard under peerauth/1 only")
+_NOT_TOLD = Refused(Code.UNKNOWN, None, None, "strangers are told nothing here")
+
+_SPOKEN_TO_STRANGERS = (b"", *HTTP_1_1)  # by ALPN; many clients of HTTP leave it out
 
 Bytes = bytes | bytearray | memoryview
 Judge = Callable[[bytes | None], Decision]
+Room = Callable[[], bool]
 
 
 class Wait(Enum):
@@ -58,17 +63,26 @@ class NotAdmitted(Exception):
 class Session:
     """One TLS connection as a server has it. `judge` says who a certificate is; it must not raise.
 
-    `own` is presented here, where the context has no identity.
+    `own` is presented here, where the context has no identity. With `room` this session explains: whoever is refused gets as
+    far as being told why, as long as there is room to tell somebody.
     """
 
-    __slots__ = ("_anyone", "_connection", "_fate", "_judge", "_ssl", "certificate", "decision", "heard", "other_version")
+    __slots__ = (
+        "_anyone", "_connection", "_fate", "_judge", "_room", "_ssl",
+        "certificate", "decision", "heard", "other_version",
+    )  # fmt: skip
 
-    def __init__(self, context: SSL.Context, sock: socket.socket, judge: Judge, own: Presented | None = None) -> None:
+    def __init__(
+        self, context: SSL.Context, sock: socket.socket, judge: Judge, own: Presented | None = None, room: Room | None = None
+    ) -> None:
         connection = SSL.Connection(context, sock)
         if own is not None:
             own.on(connection)
         self._begin(connection, judge)
         self._anyone = True
+        self._room = room
+        if room is not None and not room():
+            demand(connection)
         self._connection.set_accept_state()
 
     def _begin(self, connection: SSL.Connection, judge: Judge) -> None:
@@ -77,6 +91,7 @@ class Session:
         self._connection.set_app_data(self)
         self._judge: Judge | None = judge
         self._anyone = False
+        self._room = None
         self._fate: Exception | None = None  # how reading ended
         self.decision: Decision | None = None
         self.certificate: bytes | None = None
@@ -130,6 +145,24 @@ class Session:
             raise NotAdmitted(decision if isinstance(decision, Refused) else _NOT_HERE)
         return self.certificate
 
+    def dismiss(self) -> bytes | None:
+        """The leaf of whoever is not let in after `confirm`, and may be told so: DER, its key proven; None if it has none.
+
+        Raises NotAdmitted where strangers are told nothing.
+        """
+        if self._judge is not None or not self.explains:
+            raise NotAdmitted(self.decision if isinstance(self.decision, Refused) else _NOT_TOLD)
+        return self.certificate
+
+    @property
+    def explains(self) -> bool:
+        """Whether somebody who is refused here is told why, in HTTP: at a session that was made for that."""
+        return self._room is not None and self.alpn in _SPOKEN_TO_STRANGERS and self._room()
+
+    def own_mark(self) -> bytes:
+        """32 bytes by which a client knows that what it reads was said by whoever ends this TLS, and not by one behind."""
+        return self._connection.export_keying_material(b"EXPORTER-peerauth-refused", 32, b"")
+
     @property
     def hears_anyone(self) -> bool:
         """Whether this is peerauth/1 over TLS 1.3, at a session that was made to hear strangers."""
@@ -144,7 +177,7 @@ class Session:
             leaf = self._connection.get_peer_certificate()
             self.certificate = None if leaf is None else crypto.dump_certificate(crypto.FILETYPE_ASN1, leaf)
         decision = self.judge(self.certificate)
-        if isinstance(decision, Admitted) or self.hears_anyone:
+        if isinstance(decision, Admitted) or self.hears_anyone or self.explains:
             # Nobody asks any more; the two would keep each other alive, and many connections of a peer as many certificates.
             self._connection.set_app_data(None)
             self._judge = None

@@ -358,6 +358,8 @@ def test_body_whose_name_is_junk(run: Run, file: str) -> None:
     [
         [*SERVE, "--allow", "JUNK"],
         ["serve", "--target", "127.0.0.1:1"],
+        [*SERVE, "--target", "127.0.0.1:1", "--on-unknown", "explain"],
+        [*SERVE, "--on-unknown", "JUNK"],
         ["serve", "JUNK"],
         [*SERVE, "--JUNK"],
         ["connect"],

@@ -170,3 +170,35 @@ async def test_refusal_is_told_whenever_it_comes(yard: Yard, dialer: Dialer, siz
             assert "not pinned there" in refused.value.message
         status, _ = await asyncio.to_thread(ask, dialer, node.port, b"x" * size, name="node")
         assert status == (405 if size else 200)
+
+
+@on_loops("asyncio")
+async def test_refusal_in_http_is_a_refusal(yard: Yard, dialer: Dialer) -> None:
+    """A service that explains answers 403: `get` says that we are refused, and why, as if TLS had said it."""
+    async with running(yard, hello=True, on_unknown="explain") as node:
+        with pytest.raises(TrustRefused, match=r"node at .* refused us: it answers 403 Forbidden \(unknown\)") as caught:
+            await asyncio.to_thread(ask, dialer, node.port, name="node")
+        own = identity("alice").certificate.fingerprint
+        assert caught.value.side == "peer"
+        assert caught.value.hint == f"there, with our certificate: peerauth peer add alice.crt --expect {own}"
+        yard.pin("alice", settings="until = 2020-01-01")
+        await node.hears("peer-added")
+        with pytest.raises(TrustRefused, match=r"\(until-passed\)") as caught:
+            await asyncio.to_thread(ask, dialer, node.port, bytes(300_000), name="node")
+        assert caught.value.hint == "there: change 'until' in our peers/NAME.toml"
+        (yard.path / "alice.toml").unlink()
+        await node.hears("peer-changed")
+        assert (await asyncio.to_thread(ask, dialer, node.port, name="node")) == (200, b"Hello, alice!\n")
+
+
+@pytest.mark.parametrize("mark", [None, "00" * 32, ""])
+def test_what_is_behind_a_server_cannot_pass_for_its_tls(dialer: Dialer, mark: str | None) -> None:
+    """An application may answer with our header: it does not know the mark of the connection, and this is its own 403."""
+    lines = b"" if mark is None else f"Peerauth-Mark: {mark}\r\n".encode()
+
+    def behave(tls: ssl.SSLSocket) -> None:
+        head(tls)
+        tls.sendall(b"HTTP/1.1 403 No\r\nPeerauth-Refused: unknown\r\n" + lines + b"Content-Length: 3\r\n\r\nno\n")
+
+    with server(behave) as port:
+        assert ask(dialer, port) == (403, b"no\n")

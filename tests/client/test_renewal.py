@@ -12,6 +12,7 @@ from peerauth.client import renewal
 from peerauth.errors import TrustRefused
 from peerauth.node import Node
 from peerauth.server.arrivals import Arrival
+from peerauth.store.kinds import OnUnknown
 from peerauth.store.rotations import append_statement
 from peerauth.tls.session import Session
 from peerauth.trust.continuity import Statement
@@ -259,12 +260,14 @@ async def test_a_server_that_does_not_speak_first_is_not_waited_for_long(
 
 
 @on_loops("asyncio")
-@pytest.mark.parametrize("command", ["get", "connect"])
-async def test_a_command_gets_through_and_says_why(tmp_path: Path, command: str) -> None:
+@pytest.mark.parametrize(("command", "on_unknown"), [("get", "refuse"), ("get", "explain"), ("connect", "refuse")])
+async def test_a_command_gets_through_and_says_why(tmp_path: Path, command: str, on_unknown: OnUnknown) -> None:
     """Both have a new certificate, and neither knows of the other's."""
     there, here = server(tmp_path, "n2", FIRST), rotated(tmp_path)
     here.pin("db-1", identity("n1"))
-    async with running(there, own=identity("n2"), config=there.config, hello=command == "get") as node:
+    async with running(
+        there, own=identity("n2"), config=there.config, hello=command == "get", on_unknown=on_unknown
+    ) as node:
         where = f"127.0.0.1:{node.port}"
         words = ("get", f"https://{where}/hello") if command == "get" else ("connect", where)
         expected = "Hello, alice!\n" if command == "get" else "hello alice\necho"

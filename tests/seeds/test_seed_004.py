@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import sys
+from pathlib import Path
 
 import aiohttp
 import httpx
@@ -18,7 +19,7 @@ from requests.adapters import HTTPAdapter
 
 import peerauth
 from tests.seeds.actors import PROGRAMS, Home, Pair, Result, Server, run
-from tests.seeds.conftest import Door, Start
+from tests.seeds.conftest import Door, Serve, Start
 from tests.seeds.documents import Leaves
 
 SENTENCE = "Hello, mutual TLS client!"
@@ -61,6 +62,68 @@ def visit(library: str, server: Server, node: Home, pair: Pair) -> Result:
     """Run the client that is written with this library."""
     script = PROGRAMS / f"python_{library}.py"
     return run(sys.executable, script, server.url(), node.pair.cert, pair.cert, pair.key, cwd=node.path)
+
+
+def anonymous(library: str, url: str, ca: Path) -> tuple[int, str]:
+    """Status and reason of what a client without a certificate gets."""
+    context = ssl.create_default_context(cafile=ca)
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    if library == "requests":
+        answer = requests.get(url, verify=str(ca), timeout=10)
+        return answer.status_code, answer.reason
+    if library == "httpx":
+        heard = httpx.get(url, verify=context, trust_env=False, timeout=10)
+        return heard.status_code, heard.reason_phrase
+    if library == "urllib3":
+        with urllib3.PoolManager(ssl_context=context, retries=False, timeout=10) as pool:
+            found = pool.request("GET", url)
+            return found.status, found.reason or ""
+
+    async def ask() -> tuple[int, str]:
+        async with aiohttp.ClientSession() as session, session.get(url, ssl=context) as response:
+            return response.status, response.reason or ""
+
+    return asyncio.run(ask())
+
+
+def test_who_has_no_valid_certificate_sees_what_the_document_says(
+    serve: Serve, node: Home, seed_004: Leaves, subtests: pytest.Subtests
+) -> None:
+    """`Success: ...` for the pinned client; `Failed: 401 - Unauthorized` without a certificate, a reason with another."""
+    node.pin("client", seed_004.client.cert)
+    server = serve(node, "--on-unknown", "explain")
+
+    for library in ("requests", "httpx", "aiohttp", "urllib3"):
+        with subtests.test(library=library):
+            status, reason = anonymous(library, server.url(), node.pair.cert)
+            admitted = visit(library, server, node, seed_004.client)
+            unknown = visit(library, server, node, seed_004.other_client)
+
+            assert f"Failed: {status} - {reason}" == "Failed: 401 - Unauthorized"
+            assert admitted.out == "Success: Hello, client!\n\n"
+            assert unknown.code == 1
+            assert unknown.out.startswith("Failed: Forbidden: the certificate is not pinned (unknown)\n")
+            assert f"you present: {seed_004.other_client.fingerprint}\n" in unknown.out
+
+
+def test_our_own_client_says_that_it_was_refused_where_strangers_are_told(
+    serve: Serve, node: Home, caller: Home, stranger: Home
+) -> None:
+    """`get` and `check` have the exit code of a refusal (3), and print no page; the twin is pinned."""
+    node.pin("caller", caller.pair.cert)
+    server = serve(node, "--on-unknown", "explain")
+    for home in (caller, stranger):
+        home.pin("node", node.pair.cert)
+
+    for command in (("get", server.url()), ("check", server.url().removeprefix("https://").partition("/")[0])):
+        admitted = caller.peerauth(*command, "--peer", "node")
+        refused = stranger.peerauth(*command, "--peer", "node")
+
+        assert admitted.code == 0, admitted.err
+        assert refused.code == 3
+        assert "Forbidden:" not in refused.out
+        assert "(unknown)" in refused.err
+        assert stranger.pair.fingerprint in refused.err
 
 
 def by_requests(url: str, context: ssl.SSLContext) -> str:

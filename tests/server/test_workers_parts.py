@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from peerauth.server.audit import Event
 from peerauth.server.channel import LONGEST_LINE, Inbox, Outbox, Reporter, as_event
-from peerauth.server.contexts import Contexts
+from peerauth.server.contexts import Contexts, Speech
 from peerauth.server.once import KEPT, Once
 from peerauth.server.pauses import LONG_ENOUGH, PAUSES, Pauses
 from peerauth.server.tally import Tally
@@ -141,9 +141,10 @@ def test_epoch_keeps_the_context_and_where_it_cannot_there_is_a_fresh_one(
         monkeypatch.setattr(Binding, "lib", object())
     tally = Tally(1, 10)
     contexts = Contexts(identity("node"), "1.3", tally)
-    before = contexts.get(())
-    assert contexts.get(()) is before
-    assert contexts.get((b"x",)) is not before
+    before = contexts.get(Speech())
+    assert contexts.get(Speech()) is before
+    assert contexts.get(Speech((b"x",))) is not before
+    assert contexts.get(Speech(explains=True)) is not before
     tally.begin_epoch()
-    assert (contexts.get(()) is before) is works
-    assert contexts.get(()) is contexts.get(())
+    assert (contexts.get(Speech()) is before) is works
+    assert contexts.get(Speech()) is contexts.get(Speech())

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peerauth.errors import BadInput
-from peerauth.store.config import Config, make_policy, parse_config
+from peerauth.store.config import Config, Service, make_policy, parse_config
 from peerauth.store.peerfile import format_settings, parse_settings
 from peerauth.store.schema import parse_moment, parse_span
 from peerauth.trust.fingerprint import Fingerprint
@@ -214,3 +214,21 @@ def test_allow_lists_resolve_to_names_and_tags() -> None:
     with pytest.raises(BadInput):
         make_policy("db", ["Not A Name"], {})
     assert not make_policy("db", [], {}).allows(Peer("alice", pin))
+
+
+def served(*lines: str) -> Service:
+    """The one service of a configuration with these lines in its block."""
+    text = "\n".join(["[node]", 'name = "n"', "[[serve]]", 'listen = ":1"', *lines])
+    (service,) = parse_config(text.encode(), HOME).services
+    return service
+
+
+def test_what_speaks_http_may_explain_and_nothing_else_may() -> None:
+    assert served().on_unknown == "refuse"
+    assert served('on_unknown = "explain"').on_unknown == "explain"
+    assert served('target = ":2"', 'on_unknown = "refuse"').on_unknown == "refuse"
+    with pytest.raises(BadInput, match=r"serve\[1\].on_unknown is not usable: strangers are told in HTTP") as relay:
+        served('target = ":2"', 'on_unknown = "explain"')
+    assert (relay.value.code, relay.value.hint) == ("bad-setting", "leave it out: they are refused by TLS, with an alert")
+    with pytest.raises(BadInput, match="must be one of refuse, explain"):
+        served('on_unknown = "admit"')

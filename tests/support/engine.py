@@ -29,7 +29,7 @@ from peerauth.server.guest import Handler, by_protocol
 from peerauth.server.porch import Porter
 from peerauth.server.server import Server
 from peerauth.store.config import Config, Limits, Service
-from peerauth.store.kinds import Hello, Relay
+from peerauth.store.kinds import Hello, OnUnknown, Relay
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.tls.context import MinimumVersion
 from peerauth.trust.decision import Admitted
@@ -188,6 +188,7 @@ async def running(
     handler: Handler = Greeter,
     target: Address | None = None,
     hello: bool = False,
+    on_unknown: OnUnknown = "refuse",
     config: Config | None = None,
     host: str = "127.0.0.1",
 ) -> AsyncIterator[Running]:
@@ -205,7 +206,7 @@ async def running(
     try:
         if target is not None or hello:
             kind = Hello() if target is None else Relay(target)
-            bound = await server.add_service(Service(policy.service, where, kind, policy))
+            bound = await server.add_service(Service(policy.service, where, kind, policy, on_unknown))
         else:
             bound = server.listen(where, by_protocol(handler), policy)
         node = Running(server, bound[0].port, events)

@@ -1,0 +1,125 @@
+"""Where somebody who is not admitted hears why, in HTTP: one request, whatever it is, has one answer, and that was all.
+
+Only a service with `on_unknown = "explain"` has strangers sent here. Nothing leads from here to a service: there is no peer,
+no guest and no handler, and what is read is looked at by `http/explanation.py` alone. A place is taken for SECONDS, however
+soon its visitor leaves, which bounds how many are here at once, and how many a second. Who finds no place is refused by TLS.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
+
+from peerauth.errors import PeerAuthError
+from peerauth.http.explanation import END_OF_HEAD, LONGEST_HEAD, explanation
+from peerauth.server.arrivals import Arrival
+from peerauth.tls.linger import linger
+from peerauth.tls.session import RECORD, Session, Wait
+from peerauth.tls.waiting import ready
+from peerauth.trust.decision import Refused
+from peerauth.trust.notice import Notice, notice
+
+SECONDS: Final = 10.0  # for a whole visit, and for its place
+MOST: Final = 256
+MOST_OF_A_SOURCE: Final = 32
+
+
+class Explainer:
+    """The visitors of one server, in the running loop. `remembers`: strangers can be approved by their fingerprint."""
+
+    def __init__(self, *, remembers: Callable[[], bool]) -> None:
+        self._remembers = remembers
+        self._loop = asyncio.get_running_loop()
+        self._visits: set[asyncio.Task[None]] = set()
+        self._places: Counter[str] = Counter()  # taken, by source
+        self._taken = 0
+        self._timers: set[asyncio.TimerHandle] = set()
+
+    def __len__(self) -> int:
+        return len(self._visits)
+
+    def has_room(self, source: str) -> bool:
+        """Whether one more of this source would be told. May be asked in any thread: it is asked again at the door."""
+        return self._taken < MOST and self._places.get(source, 0) < MOST_OF_A_SOURCE
+
+    def receive(self, arrival: Arrival, session: Session, refused: Refused) -> None:
+        """Take over a connection whose handshake is done, and which `refused` keeps out. Raises NotAdmitted."""
+        certificate = session.dismiss()
+        self._take_place(arrival.source)
+        told = notice(refused, certificate, remembered=self._remembers())
+        visit = self._loop.create_task(_Visit(self._loop, arrival.sock, session).tell(told))
+        self._visits.add(visit)
+        visit.add_done_callback(self._visits.discard)
+
+    def _take_place(self, source: str) -> None:
+        self._taken += 1
+        self._places[source] += 1
+
+        def leave() -> None:
+            self._timers.discard(timer)
+            self._taken -= 1
+            self._places[source] -= 1
+            if not self._places[source]:
+                del self._places[source]
+
+        timer = self._loop.call_later(SECONDS, leave)
+        self._timers.add(timer)
+
+    async def close(self) -> None:
+        """End every visit."""
+        for timer in self._timers:
+            timer.cancel()
+        visits = list(self._visits)
+        for visit in visits:
+            visit.cancel()
+        await asyncio.gather(*visits, return_exceptions=True)
+
+
+class _Visit:
+    """One connection, of which as much is read as one answer needs."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, session: Session) -> None:
+        self._loop, self._sock, self._session = loop, sock, session
+
+    async def tell(self, told: Notice) -> None:
+        """Answer the first request, and close."""
+        try:
+            async with asyncio.timeout(SECONDS):
+                head = await self._head()
+                await self._write(explanation(told, head, self._session.own_mark(), datetime.now(UTC)))
+        except (OSError, PeerAuthError):  # it has left, or takes too long; TimeoutError is an OSError
+            self._sock.close()
+        except BaseException:
+            self._sock.close()
+            raise
+        else:
+            with contextlib.suppress(PeerAuthError, OSError):
+                self._session.say_goodbye()
+            linger(self._loop, self._sock)
+
+    async def _head(self) -> bytes:
+        """The head of the first request, or as much of one as there is: who asks for nothing is told all the same."""
+        head = b""
+        while END_OF_HEAD not in head and len(head) < LONGEST_HEAD:
+            piece = self._session.read(RECORD)
+            if isinstance(piece, Wait):
+                await ready(self._loop, self._sock, piece)
+            elif piece:
+                head += piece
+            else:
+                break
+        return head.partition(END_OF_HEAD)[0]
+
+    async def _write(self, answer: bytes) -> None:
+        data = memoryview(answer)
+        while data:
+            taken = self._session.write(data[:RECORD])
+            if isinstance(taken, Wait):
+                await ready(self._loop, self._sock, taken)
+            else:
+                data = data[taken:]
