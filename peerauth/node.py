@@ -86,6 +86,7 @@ class Node:
             passphrase=self._passphrase,
             min_tls=self.config.min_tls,
             policy=policy_for(self.config, "library", allow),
+            handshake_timeout=self.config.limits.handshake_timeout,
         )
 
     def client_context(self, peer: str) -> ssl.SSLContext:

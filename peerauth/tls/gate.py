@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import socket
 import ssl
 import threading
@@ -29,6 +30,7 @@ from peerauth.trust.peers import PeerSet
 from peerauth.trust.policy import EVERY_PEER, Policy
 
 FRESH_S: Final = 0.1  # how old the peer set that a handshake is judged by may be
+AGAIN_S: Final = 1.0  # how long an open connection is used before it is decided about again
 REFUSALS_AT_ONCE: Final = 20  # lines of the log that strangers can cause
 REFUSALS_PER_SECOND: Final = 2.0
 PATIENCE_S: Final = 1.0  # until certificates that could not be found for the pool are looked for again
@@ -71,7 +73,7 @@ class Gate:
         self._context, self._source, self._certificates, self._now = context, peers, certificates, now
         self._policy, self._expected = policy, expected
         self._everyone = self._admissible = PeerSet()
-        self._stale_at = self._look_again_at = 0.0
+        self._looked_at, self._look_again_at = -math.inf, 0.0
         self._loaded: set[Fingerprint] = set()
         self._not_found: set[Fingerprint] = set()
         self._lock = threading.Lock()
@@ -82,7 +84,7 @@ class Gate:
 
         Raises PeerRefused, or what the handshake raises (which may only want to be called again).
         """
-        self.refresh()
+        self.refresh(FRESH_S)
         try:
             handshake()
         except ssl.SSLError as error:
@@ -90,15 +92,22 @@ class Gate:
             if refused is None:
                 raise
             raise self._refusal(refused, connection) from error
-        decision = self._decide(connection.getpeercert(True), connection)
+        return self._admitted(connection.getpeercert(True), connection, FRESH_S)
+
+    def admit_again(self, leaf: bytes | None, connection: Connection) -> Admitted:
+        """Decide anew about an open connection, on which this leaf was admitted. Raises PeerRefused."""
+        return self._admitted(leaf, connection, AGAIN_S)
+
+    def _admitted(self, leaf: bytes | None, connection: Connection, within: float) -> Admitted:
+        decision = self._decide(leaf, connection, within)
         if isinstance(decision, Refused):
             raise self._refusal(decision, connection)
         return decision
 
-    def refresh(self) -> PeerSet:
-        """Those who may be admitted, as of `FRESH_S` ago or later, all of them in the pool."""
+    def refresh(self, within: float) -> PeerSet:
+        """Those who may be admitted, as of `within` seconds ago or later, all of them in the pool."""
         with self._lock:
-            if time.monotonic() >= self._stale_at:
+            if time.monotonic() >= self._looked_at + within:
                 try:
                     self._everyone = self._source()
                 except Exception:  # noqa: BLE001 - whatever ails the source, the answer is no
@@ -107,7 +116,7 @@ class Gate:
                 name = self._expected
                 self._admissible = self._everyone if name is None else self._everyone.only(name)
                 self._fill_pool({pin for peer in self._admissible for pin in peer.pins} - self._loaded)
-                self._stale_at = time.monotonic() + FRESH_S
+                self._looked_at = time.monotonic()
             return self._admissible
 
     def _fill_pool(self, missing: set[Fingerprint]) -> None:
@@ -125,8 +134,8 @@ class Gate:
         self._not_found = missing - self._loaded
         self._look_again_at = time.monotonic() + PATIENCE_S
 
-    def _decide(self, leaf: bytes | None, connection: Connection) -> Admitted | Refused:
-        decision = decide(leaf, self.refresh(), self._policy, _remote(connection), now=self._now())
+    def _decide(self, leaf: bytes | None, connection: Connection, within: float) -> Admitted | Refused:
+        decision = decide(leaf, self.refresh(within), self._policy, _remote(connection), now=self._now())
         if isinstance(decision, Admitted):
             return replace(decision, peer=self._everyone.get(decision.peer.name) or decision.peer)
         if decision.code is Code.NOT_FROM_HERE and isinstance(connection, ssl.SSLObject):
@@ -140,7 +149,7 @@ class Gate:
         if not isinstance(error, ssl.SSLCertVerificationError):
             return None
         leaf = _unverified_leaf(connection)
-        decision = self._decide(leaf, connection) if leaf else None
+        decision = self._decide(leaf, connection, FRESH_S) if leaf else None
         if isinstance(decision, Refused):
             return decision
         code = _CODES.get(error.verify_code, Code.MALFORMED)
