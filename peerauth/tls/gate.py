@@ -57,6 +57,20 @@ class PeerRefused(ssl.SSLCertVerificationError):
         self.verify_code, self.verify_message = _APPLICATION_VERIFICATION, decision.reason
 
 
+class RefusalLog:
+    """Refusals as warnings of the logger `peerauth`, which strangers can cause, but not fill."""
+
+    def __init__(self) -> None:
+        self._room = Bucket(REFUSALS_AT_ONCE, REFUSALS_PER_SECOND, time.monotonic)
+
+    def say(self, remote: Address | None, text: str) -> None:
+        """Say it, or count it for the next that is said."""
+        if self._room.take():
+            count = self._room.left_out()
+            more = f" ({counted(count, 'more refusal')} not listed)" if count else ""
+            _log.warning("%s: %s%s", remote or "a connection", text, more)
+
+
 class Gate:
     """The judge of one context's connections. `expected` is whom a client means; None on a server."""
 
@@ -77,7 +91,7 @@ class Gate:
         self._loaded: set[Fingerprint] = set()
         self._not_found: set[Fingerprint] = set()
         self._lock = threading.Lock()
-        self._told = Bucket(REFUSALS_AT_ONCE, REFUSALS_PER_SECOND, time.monotonic)
+        self._log = RefusalLog()
 
     def admit(self, connection: Connection, handshake: Callable[[], None]) -> Admitted:
         """Shake hands, then decide.
@@ -169,10 +183,7 @@ class Gate:
         if refused.code is Code.UNKNOWN and refused.fingerprint is None:
             hint = "OpenSSL does not tell whose; if you know it, get its certificate: peerauth peer add FILE"
         text = f"{message} ({hint})" if hint else message
-        if self._told.take():
-            count = self._told.left_out()
-            more = f" ({counted(count, 'more refusal')} not listed)" if count else ""
-            _log.warning("%s: %s%s", _remote(connection) or "a connection", text, more)
+        self._log.say(_remote(connection), text)
         return PeerRefused(refused, text)
 
 

@@ -25,6 +25,7 @@ LAYERS = {
     "doctor": 5,
     "export": 5,
     "node": 6,
+    "grpc": 7,
     "__init__": 7,
     "cli": 8,
     "__main__": 9,
