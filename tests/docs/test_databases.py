@@ -66,7 +66,7 @@ class PeerConnection(redis.Connection):
 
     def __init__(self, *, context: ssl.SSLContext, **options: Any) -> None:  # noqa: ANN401 - the library's
         self.context = context
-        super().__init__(**options)
+        super().__init__(**options)  # type: ignore[no-untyped-call]
 
     def _connect(self) -> ssl.SSLSocket:
         return self.context.wrap_socket(super()._connect(), server_hostname=self.host)  # type: ignore[no-untyped-call]
@@ -119,7 +119,7 @@ def works(by: By, home: Path, port: int, tmp_path: Path) -> bool:
 
 
 def minted(homes: Path, at: Path, issuer: Identity) -> Path:
-    """alice's home with a certificate that is called alice, and that this one has signed."""
+    """Alice's home with a certificate that is called alice, and that this one has signed."""
     made = mint("alice", issuer=issuer)
     home = shutil.copytree(homes / "alice", at)
     (home / "alice.crt").write_text(made.certificate.pem)
@@ -205,7 +205,7 @@ def comes_true(what: Callable[[], bool]) -> bool:
 
 @contextmanager
 def impostor(identity: Identity, place: Path, *, starts_tls: bool) -> Iterator[tuple[int, list[bytes]]]:
-    """A server that presents this to whoever comes, and what it was told inside TLS. PostgreSQL's clients ask for TLS first."""
+    """A server that presents this to whoever comes, and what it was told inside TLS, which libpq asks for first."""
     place.mkdir()
     (place / "crt").write_text(identity.certificate.pem)
     (place / "key").write_bytes(identity.key_pem())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -27,7 +28,7 @@ class Database:
 
 @contextmanager
 def postgresql(certificate: Path, key: Path, clients: bytes) -> Iterator[Database]:
-    """PostgreSQL with the user `alice` besides `admin`; by TCP whoever has a certificate with the user's name, as in the docs."""
+    """PostgreSQL that goes by the name in the certificate where it is reached by TCP; its Unix socket trusts all."""
     initdb, postgres = needs("initdb"), needs("postgres")
     with _place("pg-") as (place, user):
         subprocess.run(
@@ -40,7 +41,7 @@ def postgresql(certificate: Path, key: Path, clients: bytes) -> Iterator[Databas
             timeout=DEADLINE_S,
             check=True,
         )
-        database = Database(place, _free_port(), _files(place, user, certificate, key, clients))
+        database = Database(place, free_port(), _files(place, user, certificate, key, clients))
         (place / "data/pg_hba.conf").write_text("local all all trust\nhostssl all all 127.0.0.1/32 cert\n")
         settings = {
             "listen_addresses": "127.0.0.1",
@@ -63,7 +64,7 @@ def redis_server(certificate: Path, key: Path, clients: bytes) -> Iterator[Datab
     """Redis that speaks TLS alone, and only with clients that present a certificate."""
     program = needs("redis-server")
     with _place("redis-") as (place, user):
-        database = Database(place, _free_port(), _files(place, user, certificate, key, clients))
+        database = Database(place, free_port(), _files(place, user, certificate, key, clients))
         options = {
             "port": "0",
             "bind": "127.0.0.1",
@@ -105,7 +106,8 @@ def _files(place: Path, user: int | None, certificate: Path, key: Path, clients:
     return place / "clients.crt"
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody has."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
         return port
@@ -132,7 +134,7 @@ def _running(command: list[str], place: Path, user: int | None, port: int) -> It
                 time.sleep(0.02)  # nothing tells when a port is opened
             yield
         finally:
-            process.terminate()
+            process.send_signal(signal.SIGINT)  # PostgreSQL waits for nobody then
             process.wait(DEADLINE_S)
 
 
