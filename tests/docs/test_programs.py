@@ -5,6 +5,7 @@ PostgreSQL and Redis, which the last of the clients need, are in test_databases.
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import shutil
 import ssl
@@ -14,8 +15,8 @@ from pathlib import Path
 
 import grpc
 import pytest
+from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
-from websockets.sync.client import connect
 
 from peerauth import Node
 from peerauth.grpc import reaching
@@ -52,7 +53,7 @@ class Caller:
             method: Callable[..., bytes] = channel.unary_unary("/Greeter/Hello")
             self.ask: Callable[[], str] = lambda: method(b"", timeout=DEADLINE_S).decode()
         elif server == "websockets":
-            self.ask = lambda: _over_websocket(port, context)
+            self.ask = lambda: asyncio.run(_over_websocket(port, context))
         else:
             self.http = http.client.HTTPSConnection("localhost", port, context=context, timeout=DEADLINE_S)
             self.close = self.http.close
@@ -63,9 +64,9 @@ class Caller:
         return self.http.getresponse().read().decode().strip()
 
 
-def _over_websocket(port: int, context: ssl.SSLContext) -> str:
-    with connect(f"wss://localhost:{port}/", ssl=context, open_timeout=DEADLINE_S, proxy=None) as websocket:
-        return str(websocket.recv(DEADLINE_S))
+async def _over_websocket(port: int, context: ssl.SSLContext) -> str:
+    async with asyncio.timeout(DEADLINE_S), connect(f"wss://localhost:{port}/", ssl=context, proxy=None) as websocket:
+        return str(await websocket.recv())
 
 
 def call(server: str, home: Path, port: int) -> str:
