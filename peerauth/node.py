@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -65,7 +66,7 @@ class Node:
 
     @property
     def identity(self) -> Identity:
-        """The key and certificate that are presented; servers and new connections of the fast engine follow the files."""
+        """The key and certificate that are presented, as last read; servers and new connections follow the files."""
         return self._own.identity
 
     @property
@@ -74,9 +75,11 @@ class Node:
         return self.identity.certificate.fingerprint
 
     def follow_identity(self) -> Identity:
-        """The identity as it is on disk now; where that cannot be used, as it was before."""
-        with contextlib.suppress(BadInput):
+        """The identity as it is on disk now; where that cannot be used, as it was before, and the log says so, once."""
+        try:
             self._own.look()
+        except BadInput as error:
+            logging.getLogger("peerauth").warning("the identity from before is presented: %s", error)
         return self._own.identity
 
     # Drop-in contexts for other libraries (docs/drop-in.md says where they stop)
@@ -94,6 +97,7 @@ class Node:
             min_tls=self.config.min_tls,
             policy=policy_for(self.config, "library", allow),
             handshake_timeout=self.config.limits.handshake_timeout,
+            identity=lambda: self.follow_identity().certificate,
         )
 
     def client_context(self, peer: str) -> ssl.SSLContext:
@@ -109,6 +113,7 @@ class Node:
             certificates=lambda: self.peers.certificates_of(peer),
             passphrase=self._passphrase,
             min_tls=self.config.min_tls,
+            identity=lambda: self.follow_identity().certificate,
         )
 
     # The fast engine

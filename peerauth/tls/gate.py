@@ -22,6 +22,7 @@ from peerauth.address import Address as Where
 from peerauth.errors import TrustRefused, counted
 from peerauth.rate import Bucket
 from peerauth.tls.alerts import from_alert
+from peerauth.tls.heir import Line
 from peerauth.trust.certificate import Certificate
 from peerauth.trust.decision import Address, Admitted, Code, Refused, decide
 from peerauth.trust.explain import refused_client, refused_server
@@ -76,7 +77,7 @@ class Gate:
 
     def __init__(
         self,
-        context: ssl.SSLContext,
+        line: Line,
         peers: PeersSource,
         certificates: CertificatesSource,
         now: Clock,
@@ -84,7 +85,7 @@ class Gate:
         policy: Policy = EVERY_PEER,
         expected: str | None = None,
     ) -> None:
-        self._context, self._source, self._certificates, self._now = context, peers, certificates, now
+        self._line, self._source, self._certificates, self._now = line, peers, certificates, now
         self._policy, self._expected = policy, expected
         self._everyone = self._admissible = PeerSet()
         self._looked_at, self._look_again_at = -math.inf, 0.0
@@ -92,6 +93,18 @@ class Gate:
         self._not_found: set[Fingerprint] = set()
         self._lock = threading.Lock()
         self._log = RefusalLog()
+
+    def prepare(self, connection: Connection) -> None:
+        """Have a connection whose handshake has not begun present the identity that is on the disk now."""
+        self.refresh(FRESH_S)
+        if connection.context is not self._line.newest:
+            connection.context = self._line.newest
+
+    def hand_back(self, connection: Connection) -> None:
+        """Have a connection whose handshake is done belong to its own context again: its `ssl.SSLSession` is for that."""
+        first, newest = self._line.first, self._line.newest
+        if newest is not first and connection.context is newest:
+            connection.context = first
 
     def admit(self, connection: Connection, handshake: Callable[[], None]) -> Admitted:
         """Shake hands, then decide.
@@ -129,6 +142,8 @@ class Gate:
                     self._everyone = PeerSet()
                 name = self._expected
                 self._admissible = self._everyone if name is None else self._everyone.only(name)
+                if self._line.look():
+                    self._loaded, self._not_found = set(), set()  # the heir's pool is empty
                 self._fill_pool({pin for peer in self._admissible for pin in peer.pins} - self._loaded)
                 self._looked_at = time.monotonic()
             return self._admissible
@@ -141,7 +156,7 @@ class Gate:
             for certificate in self._certificates():
                 if certificate.fingerprint in missing:
                     with suppress(ssl.SSLError):  # what OpenSSL cannot read is refused, and disturbs nobody
-                        self._context.load_verify_locations(cadata=certificate.der)
+                        self._line.newest.load_verify_locations(cadata=certificate.der)
                     self._loaded.add(certificate.fingerprint)
         except Exception:  # noqa: BLE001 - without them OpenSSL refuses, which is safe
             _log.exception("the certificates of new peers cannot be read: OpenSSL refuses these peers")

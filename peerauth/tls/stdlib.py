@@ -17,7 +17,8 @@ Each is a plain `ssl.SSLContext` whose `sslsocket_class` and `sslobject_class` a
 5. A change of the peer set counts for the next handshake, at most `FRESH_S` seconds later, and for an open connection
    when it is used: before a write and after a read it is decided about again, once in `AGAIN_S` seconds. Whoever is
    not admitted any more is closed, and what was just read from there is thrown away.
-6. A server's handshake on a blocking socket without a timeout ends after the node's `handshake_timeout`.
+6. Another identity on the disk is presented by the next connection (`heir`), where `identity` tells of it.
+7. A server's handshake on a blocking socket without a timeout ends after the node's `handshake_timeout`.
 
 Where it stops (more, and recipes, in docs/drop-in.md):
 
@@ -27,7 +28,7 @@ Where it stops (more, and recipes, in docs/drop-in.md):
 - A removed peer's open connection that nobody uses stays open until somebody does. `peerauth serve` cuts it.
 - `pin = "key"` admits only certificates that are in `peers/`. `max_connections` is not counted. A peer with `from`
   is refused on memory BIOs (asyncio, uvloop, uvicorn, aiohttp), which see no address. Clients ignore `from`.
-- The identity is read once: after a rotation build a new context. OpenSSL has its own clock, whatever `now` says.
+- OpenSSL has its own clock, whatever `now` says.
 - Never wrap a listening socket: one silent connection holds up all others. Wrap in the connection's own thread.
 """
 
@@ -46,6 +47,7 @@ from typing import Any, ClassVar, Final
 from peerauth.errors import BadInput
 from peerauth.tls.context import MinimumVersion
 from peerauth.tls.gate import AGAIN_S, FRESH_S, CertificatesSource, Clock, Gate, PeerRefused, PeersSource, explain
+from peerauth.tls.heir import HeritableContext, Line
 from peerauth.trust.decision import Admitted, Refused
 from peerauth.trust.peers import Peer, check_name
 from peerauth.trust.policy import EVERY_PEER, Policy
@@ -65,6 +67,7 @@ _BYTES_OF_AN_OBJECT = ("read", "write")
 
 Passphrase = bytes | Callable[[], bytes] | None
 Path = str | os.PathLike[str]
+WhichIdentity = Callable[[], object]
 
 
 def _system_clock() -> datetime:
@@ -81,16 +84,18 @@ def server_context(
     min_tls: MinimumVersion = "1.3",
     policy: Policy = EVERY_PEER,
     handshake_timeout: float = HANDSHAKE_S,
+    identity: WhichIdentity = lambda: None,
     now: Clock = _system_clock,
 ) -> ssl.SSLContext:
     """A context for accepting: admits the peers in `peers()` that `policy` allows, and logs refusals as `peerauth`.
 
     `peers` is usually `PeerDirectory.refresh`; `certificates` gives all that are pinned, and is asked when there are
-    new pins. `handshake_timeout` (seconds) holds where a blocking socket has no timeout of its own. Raises BadInput
-    when the identity cannot be used.
+    new pins. `handshake_timeout` (seconds) holds where a blocking socket has no timeout of its own. `identity` tells which
+    identity is in the files: with another answer they are read again. Raises BadInput when they cannot be used.
     """
-    context = _context(ssl.PROTOCOL_TLS_SERVER, certfile, keyfile, passphrase, min_tls)
-    return _guarded(context, Gate(context, peers, certificates, now, policy=policy), handshake_timeout)
+    make = partial(_context, ssl.PROTOCOL_TLS_SERVER, certfile, keyfile, passphrase, min_tls)
+    line = Line(make, identity)
+    return _guarded(line.first, Gate(line, peers, certificates, now, policy=policy), handshake_timeout)
 
 
 def client_context(
@@ -102,11 +107,13 @@ def client_context(
     certificates: CertificatesSource,
     passphrase: Passphrase = None,
     min_tls: MinimumVersion = "1.3",
+    identity: WhichIdentity = lambda: None,
     now: Clock = _system_clock,
 ) -> ssl.SSLContext:
     """A context for connecting to `peer` and to nobody else (promise 9). Raises BadInput as `server_context` does."""
-    context = _context(ssl.PROTOCOL_TLS_CLIENT, certfile, keyfile, passphrase, min_tls)
-    return _guarded(context, Gate(context, peers, certificates, now, expected=check_name(peer)))
+    make = partial(_context, ssl.PROTOCOL_TLS_CLIENT, certfile, keyfile, passphrase, min_tls)
+    line = Line(make, identity)
+    return _guarded(line.first, Gate(line, peers, certificates, now, expected=check_name(peer)))
 
 
 def peer_of(connection: object) -> Peer | None:
@@ -126,8 +133,8 @@ def peer_of(connection: object) -> Peer | None:
 
 def _context(
     protocol: int, certfile: Path, keyfile: Path, passphrase: Passphrase, min_tls: MinimumVersion
-) -> ssl.SSLContext:
-    context = ssl.SSLContext(protocol)  # create_default_context would load the system's CAs
+) -> HeritableContext:
+    context = HeritableContext(protocol)  # create_default_context would load the system's CAs
     context.check_hostname = False
     context.verify_mode = ssl.CERT_REQUIRED
     context.verify_flags = (context.verify_flags | ssl.VERIFY_X509_PARTIAL_CHAIN) & ~ssl.VERIFY_X509_STRICT
@@ -157,6 +164,7 @@ class _Judged:
     refused: tuple[Refused, str] | None = None
     leaf: bytes | None = None  # what was admitted; OpenSSL does not always tell again
     decided_at: float = 0.0  # time.monotonic()
+    began: bool = False
 
 
 class _Socket(_Judged, ssl.SSLSocket):
@@ -205,8 +213,12 @@ class _Object(_Judged, ssl.SSLObject):
 def _shake_hands(connection: _Socket | _Object, handshake: Callable[[], None]) -> None:
     if connection.refused is not None:
         raise PeerRefused(*connection.refused)
+    if not connection.began:
+        connection.judge.prepare(connection)
+        connection.began = True
     try:
         connection.admitted = connection.judge.admit(connection, handshake)
+        connection.judge.hand_back(connection)
         connection.leaf, connection.decided_at = connection.getpeercert(True), time.monotonic()
     except PeerRefused as error:
         connection.admitted, connection.refused = None, (error.decision, str(error))
