@@ -35,6 +35,7 @@ TROUBLES = (OSError, http.client.HTTPException, WebSocketException, grpc.RpcErro
 
 def start(terminals: Terminals, nodes: Path, server: str) -> Running:
     port = terminals.ports.number("8443")
+    terminals.environment["GUNICORN_CMD_ARGS"] = "--no-control-socket"  # which would be in the home of whoever tests
     running = terminals.start(SERVERS[server].command(nodes, port), nodes)
     running.wait_for_port(port)
     return running

@@ -8,11 +8,14 @@ import shutil
 import socket
 import ssl
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
+import grpc
 import psycopg
 import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -137,6 +140,42 @@ def test_granian_behind_serve_is_reached_by_pinned_peers_alone(launch: Launch, h
     assert get(context, port) != "hello"
 
 
+def test_grpc_without_tls_of_its_own_goes_through_both_doors(
+    launch: Launch, homes: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """And a call that streams ends when its caller is removed."""
+    doors = tmp_path_factory.mktemp("d")
+    gone = threading.Event()
+
+    def wait(_: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        context.add_callback(gone.set)
+        yield b"hello"
+        gone.wait(DEADLINE_S)
+
+    server = grpc.server(ThreadPoolExecutor(2))
+    methods: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {"Wait": grpc.unary_stream_rpc_method_handler(wait)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("Greeter", methods),))
+    server.add_insecure_port(f"unix:{doors}/grpc")
+    server.start()
+    try:
+        serve = ("peerauth", "serve", "--home", homes / "db-1", "--json", "--listen", "127.0.0.1:0")
+        port = port_of(launch(*serve, "--target", f"unix:{doors}/grpc", cwd=homes))
+        connect = ("peerauth", "connect", f"127.0.0.1:{port}", "--peer", "db-1", "--home", homes / "alice", "--json")
+        launch(*connect, "--listen", f"unix:{doors}/db-1", cwd=homes).line("listening")
+        with grpc.insecure_channel(f"unix:{doors}/db-1") as channel:
+            method: Callable[..., Iterator[bytes]] = channel.unary_stream("/Greeter/Wait")
+            answers = method(b"", timeout=DEADLINE_S)
+            assert next(answers) == b"hello"
+            (homes / "db-1/peers/alice.crt").unlink()
+            with pytest.raises(grpc.RpcError) as error:
+                next(answers)
+            assert error.value.code() is grpc.StatusCode.UNAVAILABLE
+            assert gone.wait(DEADLINE_S)
+    finally:
+        gone.set()
+        server.stop(0).wait(DEADLINE_S)
+
+
 def test_psycopg_goes_through_a_door_of_connect_to_a_database_behind_serve(
     launch: Launch, homes: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -170,4 +209,5 @@ def fails(ask: Callable[[], object]) -> bool:
             ask()
         except psycopg.OperationalError:
             return True
+        time.sleep(0.05)
     return False

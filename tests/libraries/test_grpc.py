@@ -17,7 +17,6 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
-from cryptography import x509
 
 from peerauth import BadInput, Node
 from peerauth.grpc import AioCallers, Callers, reaching
@@ -25,6 +24,7 @@ from peerauth.tls.gate import FRESH_S
 from peerauth.trust.identity import Identity, KeyType, new_key, self_signed
 from tests.support.dropin import DEADLINE_S, NOW, mint, version_one
 from tests.support.homes import Home
+from tests.trust.test_certificate import usage
 
 Call = Callable[..., Any]
 
@@ -117,20 +117,6 @@ def settle() -> None:
     time.sleep(FRESH_S)  # what is waited for is the time itself
 
 
-def usage(*, signing: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=True,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=signing,
-        crl_sign=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
 REFUSED = grpc.StatusCode.UNAVAILABLE  # by TLS: the connection is closed
 
 
@@ -154,8 +140,8 @@ def test_what_a_pinned_peer_has_signed_is_refused(
         "no basicConstraints": lambda: mint("root", ca=None),
         "version 1": lambda: version_one("root"),
         "no keyUsage": lambda: mint("root", ca=False),
-        "keyCertSign": lambda: mint("root", ca=False, usage=usage(signing=True)),
-        "neither": lambda: mint("root", ca=False, usage=usage(signing=False)),
+        "keyCertSign": lambda: mint("root", ca=False, usage=usage(key_cert_sign=True)),
+        "neither": lambda: mint("root", ca=False, usage=usage(key_cert_sign=False)),
     }
     pinned = makers[signer]()
     server, alice, root = home("db-1"), home("alice"), home("root", pinned)
