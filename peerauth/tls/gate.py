@@ -97,8 +97,9 @@ class Gate:
     def prepare(self, connection: Connection) -> None:
         """Have a connection whose handshake has not begun present the identity that is on the disk now."""
         self.refresh(FRESH_S)
-        if connection.context is not self._line.newest:
-            connection.context = self._line.newest
+        first, newest = self._line.first, self._line.newest
+        if newest is not first and connection.context is first:  # who has given it another one means that
+            connection.context = newest
 
     def hand_back(self, connection: Connection) -> None:
         """Have a connection whose handshake is done belong to its own context again: its `ssl.SSLSession` is for that."""
