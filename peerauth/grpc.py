@@ -35,6 +35,7 @@ import grpc.aio
 from peerauth.node import Node
 from peerauth.store.config import policy_for
 from peerauth.tls.gate import FRESH_S, RefusalLog
+from peerauth.trust.certificate import Certificate
 from peerauth.trust.decision import Address, Admitted, Code, Refused, decide
 from peerauth.trust.explain import refused_client
 from peerauth.trust.fingerprint import Fingerprint
@@ -75,14 +76,22 @@ class _Judge:
         self._node = node
         self._policy = policy_for(node.config, "library", allow)
         self._peers, self._looked_at = PeerSet(), float("-inf")
-        self._given: tuple[Fingerprint, PeerSet] | None = None
         self._left_out: set[str] = set()
         self._said = RefusalLog()
         self._lock = threading.Lock()
 
     def credentials(self) -> grpc.ServerCredentials:
-        """The credentials for `add_secure_port`: this node's certificate, and those of its peers, as they are by then."""
-        changed: Callable[[], Any] = self._changed_configuration  # which may be None: the stubs do not know
+        """The credentials for one `add_secure_port`: this node's certificate and those of its peers, followed."""
+        given = self._given()
+
+        def changed() -> Any:  # noqa: ANN401 - the stubs do not know of None, which is no change
+            nonlocal given
+            now = self._given()
+            if now == given:
+                return None
+            given = now
+            return self._configuration()
+
         return grpc.dynamic_ssl_server_credentials(self._configuration(), changed, True)
 
     def peer_of(self, context: _Context) -> Peer | None:
@@ -116,24 +125,26 @@ class _Judge:
                 self._looked_at = time.monotonic()
             return self._peers
 
-    def _changed_configuration(self) -> grpc.ServerCertificateConfiguration | None:
-        try:
-            given = (self._node.follow_identity().certificate.fingerprint, self._fresh_peers())
-            return None if given == self._given else self._configuration()
-        except Exception:  # noqa: BLE001 - gRPC would print it, and go on with what it has: so do we
-            _log.exception("the certificates of new peers cannot be read: gRPC refuses these peers")
-            return None
+    def _given(self) -> tuple[Fingerprint, PeerSet]:
+        """What a configuration is made of."""
+        return self._node.follow_identity().certificate.fingerprint, self._fresh_peers()
 
     def _configuration(self) -> grpc.ServerCertificateConfiguration:
-        identity, peers = self._node.follow_identity(), self._fresh_peers()
-        pinned = list(self._node.peers.certificates())
+        identity, peers, pinned = self._node.follow_identity(), self._fresh_peers(), self._certificates()
         left_out = {peer.name for one in pinned if not one.signs_nothing and (peer := peers.known(one))}
         for name in sorted(left_out - self._left_out):
             _log.warning("gRPC cannot admit %s: its certificate may sign others, and gRPC would admit them, too", name)
+        self._left_out = left_out
         pair = (identity.key_pem(), identity.certificate.pem.encode())
         roots = "".join(one.pem for one in pinned if one.signs_nothing).encode()  # none: BoringSSL refuses everybody
-        self._given, self._left_out = (identity.certificate.fingerprint, peers), left_out
         return grpc.ssl_server_certificate_configuration([pair], roots)
+
+    def _certificates(self) -> list[Certificate]:
+        try:
+            return list(self._node.peers.certificates())
+        except Exception:  # noqa: BLE001 - without them BoringSSL refuses, which is safe
+            _log.exception("the certificates of the peers cannot be read: gRPC refuses everybody")
+            return []
 
     def _judged(self, handler: _Handler | None) -> _Handler | None:
         """The same method, which is asked for nobody who is refused."""

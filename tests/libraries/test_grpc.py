@@ -257,6 +257,24 @@ def test_every_kind_of_call_is_decided_about(home: Callable[..., Home], caplog: 
     assert "127.0.0.1: refused peer bob" in caplog.text
 
 
+def test_every_port_of_a_server_learns_of_a_change(home: Callable[..., Home]) -> None:
+    server, alice, bob = home("db-1"), home("alice"), home("bob")
+    for client in (alice, bob):
+        client.knows(server)
+    callers = Callers(Node.load(server.knows(alice).path))
+    running = grpc.server(ThreadPoolExecutor(2), interceptors=[callers])
+    running.add_generic_rpc_handlers((Service(callers).handlers(),))
+    ports = [running.add_secure_port("127.0.0.1:0", callers.credentials()) for _ in range(2)]
+    running.start()
+    try:
+        assert [hello(port, bob) for port in ports] == [REFUSED] * 2
+        server.knows(bob)
+        settle()
+        assert [hello(port, bob) for port in ports] == [b"bob"] * 2
+    finally:
+        running.stop(0).wait(DEADLINE_S)
+
+
 def test_from_is_compared_with_the_address_of_the_call(home: Callable[..., Home]) -> None:
     server, alice, bob = home("db-1"), home("alice"), home("bob")
     for client in (alice, bob):
