@@ -120,14 +120,14 @@ class Gate:
             if refused is None:
                 raise
             raise self._refusal(refused, connection) from error
-        return self._admitted(connection.getpeercert(True), connection, FRESH_S)
+        return self._admitted(connection.getpeercert(True), remote_of(connection), connection, FRESH_S)
 
-    def admit_again(self, leaf: bytes | None, connection: Connection) -> Admitted:
-        """Decide anew about an open connection, on which this leaf was admitted. Raises PeerRefused."""
-        return self._admitted(leaf, connection, AGAIN_S)
+    def admit_again(self, leaf: bytes | None, remote: Address | None, connection: Connection) -> Admitted:
+        """Decide anew about an open connection, on which this leaf was admitted, from there. Raises PeerRefused."""
+        return self._admitted(leaf, remote, connection, AGAIN_S)
 
-    def _admitted(self, leaf: bytes | None, connection: Connection, within: float) -> Admitted:
-        decision = self._decide(leaf, connection, within)
+    def _admitted(self, leaf: bytes | None, remote: Address | None, connection: Connection, within: float) -> Admitted:
+        decision = self._decide(leaf, remote, connection, within)
         if isinstance(decision, Refused):
             raise self._refusal(decision, connection)
         return decision
@@ -164,8 +164,10 @@ class Gate:
         self._not_found = missing - self._loaded
         self._look_again_at = time.monotonic() + PATIENCE_S
 
-    def _decide(self, leaf: bytes | None, connection: Connection, within: float) -> Admitted | Refused:
-        decision = decide(leaf, self.refresh(within), self._policy, _remote(connection), now=self._now())
+    def _decide(
+        self, leaf: bytes | None, remote: Address | None, connection: Connection, within: float
+    ) -> Admitted | Refused:
+        decision = decide(leaf, self.refresh(within), self._policy, remote, now=self._now())
         if isinstance(decision, Admitted):
             return replace(decision, peer=self._everyone.get(decision.peer.name) or decision.peer)
         if decision.code is Code.NOT_FROM_HERE and isinstance(connection, ssl.SSLObject):
@@ -179,7 +181,7 @@ class Gate:
         if not isinstance(error, ssl.SSLCertVerificationError):
             return None
         leaf = _unverified_leaf(connection)
-        decision = self._decide(leaf, connection, FRESH_S) if leaf else None
+        decision = self._decide(leaf, remote_of(connection), connection, FRESH_S) if leaf else None
         if isinstance(decision, Refused):
             return decision
         code = _CODES.get(error.verify_code, Code.MALFORMED)
@@ -199,7 +201,7 @@ class Gate:
         if refused.code is Code.UNKNOWN and refused.fingerprint is None:
             hint = "OpenSSL does not tell whose; if you know it, get its certificate: peerauth peer add FILE"
         text = f"{message} ({hint})" if hint else message
-        self._log.say(_remote(connection), text)
+        self._log.say(remote_of(connection), text)
         return PeerRefused(refused, text)
 
 
@@ -211,7 +213,8 @@ def explain(error: ssl.SSLError) -> None:
         error.strerror = f"{error.strerror}: {meant.message}"
 
 
-def _remote(connection: Connection) -> Address | None:
+def remote_of(connection: Connection) -> Address | None:
+    """The other side's address; None on a Unix socket, on memory BIOs, and when the other side has gone."""
     if not isinstance(connection, ssl.SSLSocket) or connection.family not in (socket.AF_INET, socket.AF_INET6):
         return None
     try:
@@ -221,7 +224,7 @@ def _remote(connection: Connection) -> Address | None:
 
 
 def _where(connection: Connection) -> str:
-    host, remote = connection.server_hostname, _remote(connection)
+    host, remote = connection.server_hostname, remote_of(connection)
     if remote is None or not isinstance(connection, ssl.SSLSocket):
         return host or "the server"
     with suppress(OSError):

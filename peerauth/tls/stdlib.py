@@ -46,9 +46,9 @@ from typing import Any, ClassVar, Final
 
 from peerauth.errors import BadInput
 from peerauth.tls.context import MinimumVersion
-from peerauth.tls.gate import AGAIN_S, FRESH_S, CertificatesSource, Clock, Gate, PeerRefused, PeersSource, explain
+from peerauth.tls.gate import AGAIN_S, FRESH_S, CertificatesSource, Clock, Gate, PeerRefused, PeersSource, explain, remote_of
 from peerauth.tls.heir import HeritableContext, Line
-from peerauth.trust.decision import Admitted, Refused
+from peerauth.trust.decision import Address, Admitted, Refused
 from peerauth.trust.peers import Peer, check_name
 from peerauth.trust.policy import EVERY_PEER, Policy
 
@@ -162,7 +162,8 @@ class _Judged:
     judge: ClassVar[Gate]
     admitted: Admitted | None = None
     refused: tuple[Refused, str] | None = None
-    leaf: bytes | None = None  # what was admitted; OpenSSL does not always tell again
+    leaf: bytes | None = None  # what was admitted, and from where; neither can always be asked for again
+    remote: Address | None = None
     decided_at: float = 0.0  # time.monotonic()
     began: bool = False
 
@@ -219,7 +220,8 @@ def _shake_hands(connection: _Socket | _Object, handshake: Callable[[], None]) -
     try:
         connection.admitted = connection.judge.admit(connection, handshake)
         connection.judge.hand_back(connection)
-        connection.leaf, connection.decided_at = connection.getpeercert(True), time.monotonic()
+        connection.leaf, connection.remote = connection.getpeercert(True), remote_of(connection)
+        connection.decided_at = time.monotonic()
     except PeerRefused as error:
         connection.admitted, connection.refused = None, (error.decision, str(error))
         raise
@@ -233,7 +235,7 @@ def _look_again(connection: _Socket | _Object) -> None:
     if time.monotonic() < connection.decided_at + AGAIN_S or connection._sslobj is None:  # type: ignore[union-attr] # noqa: SLF001
         return  # the second: it was unwrapped, and is plain from now on
     try:
-        connection.admitted = connection.judge.admit_again(connection.leaf, connection)
+        connection.admitted = connection.judge.admit_again(connection.leaf, connection.remote, connection)
         connection.decided_at = time.monotonic()
     except PeerRefused as error:
         connection.admitted, connection.refused = None, (error.decision, str(error))

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -197,3 +198,18 @@ def test_a_silent_caller_cannot_hold_a_thread_that_waits_for_ever(node: Nodes) -
         thread.join(DEADLINE_S)
         with ends[0] as accepted:
             assert accepted.gettimeout() is None
+
+
+def test_where_a_peer_came_from_is_remembered_when_it_is_gone(node: Nodes) -> None:
+    """A reset connection has no address any more: a peer with `from` is then gone, and not refused."""
+    a, b = node("a"), node("b")
+    b.knows(a)
+    server = a.knows(b, settings='from = ["127.0.0.0/8"]\n').server()
+    with connected(server, b.client("a")) as (theirs, ours):
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        ours.close()
+        with pytest.raises(ConnectionResetError):
+            theirs.recv(100)
+        with pytest.raises(OSError, match=r"EOF|pipe|reset"):
+            theirs.sendall(b"anybody?")
+        assert theirs.refused is None  # type: ignore[attr-defined]
