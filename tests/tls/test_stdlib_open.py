@@ -208,8 +208,8 @@ def test_where_a_peer_came_from_is_remembered_when_it_is_gone(node: Nodes) -> No
     with connected(server, b.client("a")) as (theirs, ours):
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         ours.close()
-        with pytest.raises(ConnectionResetError):
-            theirs.recv(100)
+        with contextlib.suppress(ConnectionResetError):
+            assert theirs.recv(100) == b""
         with pytest.raises(OSError, match=r"EOF|pipe|reset"):
             theirs.sendall(b"anybody?")
         assert theirs.refused is None  # type: ignore[attr-defined]
