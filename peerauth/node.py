@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -22,6 +24,7 @@ from peerauth.store.home import read_identity
 from peerauth.store.own import Own
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.trust.certificate import Certificate
+from peerauth.trust.decision import Admitted, decide
 from peerauth.trust.fingerprint import Fingerprint
 from peerauth.trust.identity import Identity
 from peerauth.trust.peers import Peer, PeerSettings
@@ -32,7 +35,6 @@ if TYPE_CHECKING:
     from peerauth.server.audit import Event
     from peerauth.server.server import Server
     from peerauth.tls.session import Session
-    from peerauth.trust.decision import Admitted
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -64,13 +66,21 @@ class Node:
 
     @property
     def identity(self) -> Identity:
-        """The key and certificate that are presented; servers and new connections of the fast engine follow the files."""
+        """The key and certificate that are presented, as last read; servers and new connections follow the files."""
         return self._own.identity
 
     @property
     def fingerprint(self) -> Fingerprint:
         """The fingerprint of the node's certificate: what others pin."""
         return self.identity.certificate.fingerprint
+
+    def follow_identity(self) -> Identity:
+        """The identity as it is on disk now; where that cannot be used, as it was before, and the log says so, once."""
+        try:
+            self._own.look()
+        except BadInput as error:
+            logging.getLogger("peerauth").warning("the identity from before is presented: %s", error)
+        return self._own.identity
 
     # Drop-in contexts for other libraries (docs/drop-in.md says where they stop)
 
@@ -86,6 +96,8 @@ class Node:
             passphrase=self._passphrase,
             min_tls=self.config.min_tls,
             policy=policy_for(self.config, "library", allow),
+            handshake_timeout=self.config.limits.handshake_timeout,
+            identity=lambda: self.follow_identity().certificate,
         )
 
     def client_context(self, peer: str) -> ssl.SSLContext:
@@ -101,6 +113,7 @@ class Node:
             certificates=lambda: self.peers.certificates_of(peer),
             passphrase=self._passphrase,
             min_tls=self.config.min_tls,
+            identity=lambda: self.follow_identity().certificate,
         )
 
     # The fast engine
@@ -154,8 +167,7 @@ class Node:
 
         directory = self.peers.directory
         await asyncio.to_thread(directory.refresh)
-        with contextlib.suppress(BadInput):  # what is on disk cannot be used: the one from before can
-            await asyncio.to_thread(self._own.look)
+        await asyncio.to_thread(self.follow_identity)
         dialer = Dialer.of(
             self.identity, self.name, lambda: directory.current, min_tls=self.config.min_tls, renewal=self._renewal
         )
@@ -229,6 +241,22 @@ class Peers:
     def certificates_of(self, name: str) -> list[Certificate]:
         """The pinned certificates of one peer."""
         return self.directory.certificates(name)
+
+    def roots(self, name: str) -> bytes:
+        """The peer's certificates as PEM, for what takes root certificates and asks nobody: libpq, gRPC, what is on OpenSSL.
+
+        Given as the only roots, they admit this peer alone: one that may sign others is not among them. Raises
+        BadInput: `no-such-peer`, or `no-root` when none is left.
+        """
+        self[name]
+        meant, now = self.directory.current.only(name), datetime.now(UTC)
+        held = [one for one in self.certificates_of(name) if isinstance(decide(one.der, meant, now=now), Admitted)]
+        fit = "".join(one.pem for one in held if one.signs_nothing)
+        if not fit:
+            why = "it may sign others, by its basicConstraints or keyUsage" if held else "it has none that is valid now"
+            hint = f"reach it through: peerauth connect {name} --listen unix:PATH"
+            raise BadInput("no-root", f"{name} has no certificate that would admit it alone as a root: {why}", hint)
+        return fit.encode()
 
     def certificates(self) -> Iterable[Certificate]:
         """Every pinned certificate."""

@@ -39,7 +39,14 @@ def make_dialer(ui: Ui, passphrase_file: Path | None, alpn: tuple[bytes, ...] = 
     config, directory = own.config, load_peers(ui, own.config.peers)
     renewal = Renewal(config, directory, own.identity, ui.warn)
     return Dialer.of(
-        own.identity, config.name, lambda: directory.current, min_tls=config.min_tls, alpn=alpn, own=own, renewal=renewal
+        own.identity,
+        config.name,
+        lambda: directory.current,
+        min_tls=config.min_tls,
+        alpn=alpn,
+        own=own,
+        renewal=renewal,
+        refresh=directory.refresh,
     )
 
 

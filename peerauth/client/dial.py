@@ -37,7 +37,7 @@ DOUBT = 1.0  # seconds that a certificate of ours which is new gives the server 
 
 @dataclass(frozen=True)
 class Dialer:
-    """What a node needs to reach its peers. `own`: where the identity is followed, for programs that stay."""
+    """What a node needs to reach its peers. For programs that stay: `own` follows the identity, `refresh` the peers."""
 
     identity: Identity
     name: str
@@ -47,6 +47,7 @@ class Dialer:
     alpn: tuple[bytes, ...] = ()
     own: Own | None = None
     renewal: Renewal | None = None
+    refresh: Callable[[], object] | None = None
 
     @classmethod
     def of(
@@ -59,10 +60,11 @@ class Dialer:
         alpn: tuple[bytes, ...] = (),
         own: Own | None = None,
         renewal: Renewal | None = None,
+        refresh: Callable[[], object] | None = None,
     ) -> Dialer:
         """A dialer that presents `identity`; `renewal` says what is done where a rotation is why it does not get through."""
         context = client_context(identity, min_tls=min_tls, alpn=alpn)
-        return cls(identity, name, peers, context, min_tls, alpn, own, renewal)
+        return cls(identity, name, peers, context, min_tls, alpn, own, renewal, refresh)
 
     def renewed(self) -> Dialer:
         """One that presents the identity that is on disk now; this one, where it is the same.

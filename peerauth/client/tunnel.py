@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from typing import Final
 
 from peerauth.client.dial import Dialer
 from peerauth.client.target import Target
 from peerauth.errors import PeerAuthError
 from peerauth.net.splice import Front, Side
+
+FRESH_S: Final = 1.0  # how old the peers that a connection is judged by may be
 
 
 class _TlsSide(Side):
@@ -30,9 +33,10 @@ async def tunnel(
 ) -> None:
     """Serve the local listening sockets until cancelled; `failed` is told why a connection could not be carried.
 
-    Each connection presents the identity that is on disk when it begins.
+    Each connection presents the identity that is on disk when it begins, and is judged by the peers as of `FRESH_S` before.
     """
     loop = asyncio.get_running_loop()
+    looked_at = loop.time()
 
     def renew() -> None:
         nonlocal dialer
@@ -41,8 +45,15 @@ async def tunnel(
         except PeerAuthError as error:
             failed(error)
 
+    async def look() -> None:
+        nonlocal looked_at
+        if dialer.refresh is not None and loop.time() >= looked_at + FRESH_S:
+            looked_at = loop.time()
+            await asyncio.to_thread(dialer.refresh)
+
     async def reach(side: Side) -> None:
         renew()
+        await look()
         try:
             await dialer.connect(target, side)
         except PeerAuthError as error:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import socket
 import ssl
 import threading
@@ -21,6 +22,7 @@ from peerauth.address import Address as Where
 from peerauth.errors import TrustRefused, counted
 from peerauth.rate import Bucket
 from peerauth.tls.alerts import from_alert
+from peerauth.tls.heir import Line
 from peerauth.trust.certificate import Certificate
 from peerauth.trust.decision import Address, Admitted, Code, Refused, decide
 from peerauth.trust.explain import refused_client, refused_server
@@ -29,6 +31,7 @@ from peerauth.trust.peers import PeerSet
 from peerauth.trust.policy import EVERY_PEER, Policy
 
 FRESH_S: Final = 0.1  # how old the peer set that a handshake is judged by may be
+AGAIN_S: Final = 1.0  # how long an open connection is used before it is decided about again
 REFUSALS_AT_ONCE: Final = 20  # lines of the log that strangers can cause
 REFUSALS_PER_SECOND: Final = 2.0
 PATIENCE_S: Final = 1.0  # until certificates that could not be found for the pool are looked for again
@@ -55,12 +58,26 @@ class PeerRefused(ssl.SSLCertVerificationError):
         self.verify_code, self.verify_message = _APPLICATION_VERIFICATION, decision.reason
 
 
+class RefusalLog:
+    """Refusals as warnings of the logger `peerauth`, which strangers can cause, but not fill."""
+
+    def __init__(self) -> None:
+        self._room = Bucket(REFUSALS_AT_ONCE, REFUSALS_PER_SECOND, time.monotonic)
+
+    def say(self, remote: Address | None, text: str) -> None:
+        """Say it, or count it for the next that is said."""
+        if self._room.take():
+            count = self._room.left_out()
+            more = f" ({counted(count, 'more refusal')} not listed)" if count else ""
+            _log.warning("%s: %s%s", remote or "a connection", text, more)
+
+
 class Gate:
     """The judge of one context's connections. `expected` is whom a client means; None on a server."""
 
     def __init__(
         self,
-        context: ssl.SSLContext,
+        line: Line,
         peers: PeersSource,
         certificates: CertificatesSource,
         now: Clock,
@@ -68,21 +85,34 @@ class Gate:
         policy: Policy = EVERY_PEER,
         expected: str | None = None,
     ) -> None:
-        self._context, self._source, self._certificates, self._now = context, peers, certificates, now
+        self._line, self._source, self._certificates, self._now = line, peers, certificates, now
         self._policy, self._expected = policy, expected
         self._everyone = self._admissible = PeerSet()
-        self._stale_at = self._look_again_at = 0.0
+        self._looked_at, self._look_again_at = -math.inf, 0.0
         self._loaded: set[Fingerprint] = set()
         self._not_found: set[Fingerprint] = set()
         self._lock = threading.Lock()
-        self._told = Bucket(REFUSALS_AT_ONCE, REFUSALS_PER_SECOND, time.monotonic)
+        self._log = RefusalLog()
+
+    def prepare(self, connection: Connection) -> None:
+        """Have a connection whose handshake has not begun present the identity that is on the disk now."""
+        self.refresh(FRESH_S)
+        first, newest = self._line.first, self._line.newest
+        if newest is not first and connection.context is first:  # who has given it another one means that
+            connection.context = newest
+
+    def hand_back(self, connection: Connection) -> None:
+        """Have a connection whose handshake is done belong to its own context again: its `ssl.SSLSession` is for that."""
+        first, newest = self._line.first, self._line.newest
+        if newest is not first and connection.context is newest:
+            connection.context = first
 
     def admit(self, connection: Connection, handshake: Callable[[], None]) -> Admitted:
         """Shake hands, then decide.
 
         Raises PeerRefused, or what the handshake raises (which may only want to be called again).
         """
-        self.refresh()
+        self.refresh(FRESH_S)
         try:
             handshake()
         except ssl.SSLError as error:
@@ -90,15 +120,22 @@ class Gate:
             if refused is None:
                 raise
             raise self._refusal(refused, connection) from error
-        decision = self._decide(connection.getpeercert(True), connection)
+        return self._admitted(connection.getpeercert(True), remote_of(connection), connection, FRESH_S)
+
+    def admit_again(self, leaf: bytes | None, remote: Address | None, connection: Connection) -> Admitted:
+        """Decide anew about an open connection, on which this leaf was admitted, from there. Raises PeerRefused."""
+        return self._admitted(leaf, remote, connection, AGAIN_S)
+
+    def _admitted(self, leaf: bytes | None, remote: Address | None, connection: Connection, within: float) -> Admitted:
+        decision = self._decide(leaf, remote, connection, within)
         if isinstance(decision, Refused):
             raise self._refusal(decision, connection)
         return decision
 
-    def refresh(self) -> PeerSet:
-        """Those who may be admitted, as of `FRESH_S` ago or later, all of them in the pool."""
+    def refresh(self, within: float) -> PeerSet:
+        """Those who may be admitted, as of `within` seconds ago or later, all of them in the pool."""
         with self._lock:
-            if time.monotonic() >= self._stale_at:
+            if time.monotonic() >= self._looked_at + within:
                 try:
                     self._everyone = self._source()
                 except Exception:  # noqa: BLE001 - whatever ails the source, the answer is no
@@ -106,8 +143,10 @@ class Gate:
                     self._everyone = PeerSet()
                 name = self._expected
                 self._admissible = self._everyone if name is None else self._everyone.only(name)
+                if self._line.look():
+                    self._loaded, self._not_found = set(), set()  # the heir's pool is empty
                 self._fill_pool({pin for peer in self._admissible for pin in peer.pins} - self._loaded)
-                self._stale_at = time.monotonic() + FRESH_S
+                self._looked_at = time.monotonic()
             return self._admissible
 
     def _fill_pool(self, missing: set[Fingerprint]) -> None:
@@ -118,15 +157,17 @@ class Gate:
             for certificate in self._certificates():
                 if certificate.fingerprint in missing:
                     with suppress(ssl.SSLError):  # what OpenSSL cannot read is refused, and disturbs nobody
-                        self._context.load_verify_locations(cadata=certificate.der)
+                        self._line.newest.load_verify_locations(cadata=certificate.der)
                     self._loaded.add(certificate.fingerprint)
         except Exception:  # noqa: BLE001 - without them OpenSSL refuses, which is safe
             _log.exception("the certificates of new peers cannot be read: OpenSSL refuses these peers")
         self._not_found = missing - self._loaded
         self._look_again_at = time.monotonic() + PATIENCE_S
 
-    def _decide(self, leaf: bytes | None, connection: Connection) -> Admitted | Refused:
-        decision = decide(leaf, self.refresh(), self._policy, _remote(connection), now=self._now())
+    def _decide(
+        self, leaf: bytes | None, remote: Address | None, connection: Connection, within: float
+    ) -> Admitted | Refused:
+        decision = decide(leaf, self.refresh(within), self._policy, remote, now=self._now())
         if isinstance(decision, Admitted):
             return replace(decision, peer=self._everyone.get(decision.peer.name) or decision.peer)
         if decision.code is Code.NOT_FROM_HERE and isinstance(connection, ssl.SSLObject):
@@ -140,7 +181,7 @@ class Gate:
         if not isinstance(error, ssl.SSLCertVerificationError):
             return None
         leaf = _unverified_leaf(connection)
-        decision = self._decide(leaf, connection) if leaf else None
+        decision = self._decide(leaf, remote_of(connection), connection, FRESH_S) if leaf else None
         if isinstance(decision, Refused):
             return decision
         code = _CODES.get(error.verify_code, Code.MALFORMED)
@@ -160,10 +201,7 @@ class Gate:
         if refused.code is Code.UNKNOWN and refused.fingerprint is None:
             hint = "OpenSSL does not tell whose; if you know it, get its certificate: peerauth peer add FILE"
         text = f"{message} ({hint})" if hint else message
-        if self._told.take():
-            count = self._told.left_out()
-            more = f" ({counted(count, 'more refusal')} not listed)" if count else ""
-            _log.warning("%s: %s%s", _remote(connection) or "a connection", text, more)
+        self._log.say(remote_of(connection), text)
         return PeerRefused(refused, text)
 
 
@@ -175,7 +213,8 @@ def explain(error: ssl.SSLError) -> None:
         error.strerror = f"{error.strerror}: {meant.message}"
 
 
-def _remote(connection: Connection) -> Address | None:
+def remote_of(connection: Connection) -> Address | None:
+    """The other side's address; None on a Unix socket, on memory BIOs, and when the other side has gone."""
     if not isinstance(connection, ssl.SSLSocket) or connection.family not in (socket.AF_INET, socket.AF_INET6):
         return None
     try:
@@ -185,7 +224,7 @@ def _remote(connection: Connection) -> Address | None:
 
 
 def _where(connection: Connection) -> str:
-    host, remote = connection.server_hostname, _remote(connection)
+    host, remote = connection.server_hostname, remote_of(connection)
     if remote is None or not isinstance(connection, ssl.SSLSocket):
         return host or "the server"
     with suppress(OSError):

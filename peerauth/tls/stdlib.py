@@ -14,17 +14,21 @@ Each is a plain `ssl.SSLContext` whose `sslsocket_class` and `sslobject_class` a
 4. A client means one peer and accepts that peer's pins alone (promise 9). The host's name is not compared, so
    `check_hostname` is False: the pin is stronger than the name, and tunnels and addresses have none. requests and
    urllib3 compare it themselves; `assert_hostname=False` stops them where a certificate does not name its host.
-5. A change of the peer set counts for the next handshake, at most `FRESH_S` seconds later.
+5. A change of the peer set counts for the next handshake, at most `FRESH_S` seconds later, and for an open connection
+   when it is used: before a write and after a read it is decided about again, once in `AGAIN_S` seconds. Whoever is
+   not admitted any more is closed, and what was just read from there is thrown away.
+6. Another identity on the disk is presented by the next connection (`heir`), where `identity` tells of it.
+7. A server's handshake on a blocking socket without a timeout ends after the node's `handshake_timeout`.
 
 Where it stops (more, and recipes, in docs/drop-in.md):
 
 - Filling the pool is quadratic in OpenSSL 3.0: 20 000 peers take 17 s. `peerauth serve` has no pool.
 - A stranger gets the alert unknown_ca, but none from asyncio, and none where rule 2 refused him: there the
   connection just ends. What a server's OpenSSL has refused has no fingerprint in our message: it does not tell.
-- A removed peer's next handshake is refused, resumed or not; its open connections stay. `peerauth serve` cuts them.
+- A removed peer's open connection that nobody uses stays open until somebody does. `peerauth serve` cuts it.
 - `pin = "key"` admits only certificates that are in `peers/`. `max_connections` is not counted. A peer with `from`
   is refused on memory BIOs (asyncio, uvloop, uvicorn, aiohttp), which see no address. Clients ignore `from`.
-- The identity is read once: after a rotation build a new context. OpenSSL has its own clock, whatever `now` says.
+- OpenSSL has its own clock, whatever `now` says.
 - Never wrap a listening socket: one silent connection holds up all others. Wrap in the connection's own thread.
 """
 
@@ -42,8 +46,9 @@ from typing import Any, ClassVar, Final
 
 from peerauth.errors import BadInput
 from peerauth.tls.context import MinimumVersion
-from peerauth.tls.gate import CertificatesSource, Clock, Gate, PeerRefused, PeersSource, explain
-from peerauth.trust.decision import Admitted, Refused
+from peerauth.tls.gate import AGAIN_S, FRESH_S, CertificatesSource, Clock, Gate, PeerRefused, PeersSource, explain, remote_of
+from peerauth.tls.heir import HeritableContext, Line
+from peerauth.trust.decision import Address, Admitted, Refused
 from peerauth.trust.peers import Peer, check_name
 from peerauth.trust.policy import EVERY_PEER, Policy
 
@@ -51,6 +56,7 @@ __all__ = ["PeerRefused", "client_context", "peer_of", "server_context"]
 
 LINGER_S: Final = 1.0  # how long a refused client may hold a blocking server, so that the alert reaches it
 LINGER_BYTES: Final = 1 << 18
+HANDSHAKE_S: Final = 10.0  # the default of config.toml's handshake_timeout
 
 _TLS12_SUITES = "ECDHE+AESGCM:ECDHE+CHACHA20:@SECLEVEL=2"
 _BYTES_OF_A_SOCKET = (
@@ -61,6 +67,7 @@ _BYTES_OF_AN_OBJECT = ("read", "write")
 
 Passphrase = bytes | Callable[[], bytes] | None
 Path = str | os.PathLike[str]
+WhichIdentity = Callable[[], object]
 
 
 def _system_clock() -> datetime:
@@ -76,15 +83,19 @@ def server_context(
     passphrase: Passphrase = None,
     min_tls: MinimumVersion = "1.3",
     policy: Policy = EVERY_PEER,
+    handshake_timeout: float = HANDSHAKE_S,
+    identity: WhichIdentity = lambda: None,
     now: Clock = _system_clock,
 ) -> ssl.SSLContext:
     """A context for accepting: admits the peers in `peers()` that `policy` allows, and logs refusals as `peerauth`.
 
     `peers` is usually `PeerDirectory.refresh`; `certificates` gives all that are pinned, and is asked when there are
-    new pins. Raises BadInput when the identity cannot be used.
+    new pins. `handshake_timeout` (seconds) holds where a blocking socket has no timeout of its own. `identity` tells which
+    identity is in the files: with another answer they are read again. Raises BadInput when they cannot be used.
     """
-    context = _context(ssl.PROTOCOL_TLS_SERVER, certfile, keyfile, passphrase, min_tls)
-    return _guarded(context, Gate(context, peers, certificates, now, policy=policy))
+    make = partial(_context, ssl.PROTOCOL_TLS_SERVER, certfile, keyfile, passphrase, min_tls)
+    line = Line(make, identity)
+    return _guarded(line.first, Gate(line, peers, certificates, now, policy=policy), handshake_timeout)
 
 
 def client_context(
@@ -96,11 +107,13 @@ def client_context(
     certificates: CertificatesSource,
     passphrase: Passphrase = None,
     min_tls: MinimumVersion = "1.3",
+    identity: WhichIdentity = lambda: None,
     now: Clock = _system_clock,
 ) -> ssl.SSLContext:
     """A context for connecting to `peer` and to nobody else (promise 9). Raises BadInput as `server_context` does."""
-    context = _context(ssl.PROTOCOL_TLS_CLIENT, certfile, keyfile, passphrase, min_tls)
-    return _guarded(context, Gate(context, peers, certificates, now, expected=check_name(peer)))
+    make = partial(_context, ssl.PROTOCOL_TLS_CLIENT, certfile, keyfile, passphrase, min_tls)
+    line = Line(make, identity)
+    return _guarded(line.first, Gate(line, peers, certificates, now, expected=check_name(peer)))
 
 
 def peer_of(connection: object) -> Peer | None:
@@ -120,8 +133,8 @@ def peer_of(connection: object) -> Peer | None:
 
 def _context(
     protocol: int, certfile: Path, keyfile: Path, passphrase: Passphrase, min_tls: MinimumVersion
-) -> ssl.SSLContext:
-    context = ssl.SSLContext(protocol)  # create_default_context would load the system's CAs
+) -> HeritableContext:
+    context = HeritableContext(protocol)  # create_default_context would load the system's CAs
     context.check_hostname = False
     context.verify_mode = ssl.CERT_REQUIRED
     context.verify_flags = (context.verify_flags | ssl.VERIFY_X509_PARTIAL_CHAIN) & ~ssl.VERIFY_X509_STRICT
@@ -149,15 +162,27 @@ class _Judged:
     judge: ClassVar[Gate]
     admitted: Admitted | None = None
     refused: tuple[Refused, str] | None = None
+    leaf: bytes | None = None  # what was admitted, and from where; neither can always be asked for again
+    remote: Address | None = None
+    decided_at: float = 0.0  # time.monotonic()
+    began: bool = False
 
 
 class _Socket(_Judged, ssl.SSLSocket):
+    handshake_timeout: ClassVar[float | None] = None
+
     def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 - as in ssl.SSLSocket
+        waits_for_ever = self.gettimeout() is None
+        if waits_for_ever:
+            self.settimeout(self.handshake_timeout)
         try:
             _shake_hands(self, partial(super().do_handshake, block))
         except PeerRefused:
             self._hang_up()
             raise
+        finally:
+            if waits_for_ever and self.fileno() >= 0:
+                self.settimeout(None)
 
     def _enter(self) -> None:
         if self.refused is None and self._sslobj is None:  # type: ignore[attr-defined] # never plain bytes
@@ -189,8 +214,14 @@ class _Object(_Judged, ssl.SSLObject):
 def _shake_hands(connection: _Socket | _Object, handshake: Callable[[], None]) -> None:
     if connection.refused is not None:
         raise PeerRefused(*connection.refused)
+    if not connection.began:
+        connection.judge.prepare(connection)
+        connection.began = True
     try:
         connection.admitted = connection.judge.admit(connection, handshake)
+        connection.judge.hand_back(connection)
+        connection.leaf, connection.remote = connection.getpeercert(True), remote_of(connection)
+        connection.decided_at = time.monotonic()
     except PeerRefused as error:
         connection.admitted, connection.refused = None, (error.decision, str(error))
         raise
@@ -199,19 +230,39 @@ def _shake_hands(connection: _Socket | _Object, handshake: Callable[[], None]) -
         raise
 
 
+def _look_again(connection: _Socket | _Object) -> None:
+    """Decide anew about a connection that is used, once in a while. Raises PeerRefused, and the connection is over."""
+    if time.monotonic() < connection.decided_at + AGAIN_S or connection._sslobj is None:  # type: ignore[union-attr] # noqa: SLF001
+        return  # the second: it was unwrapped, and is plain from now on
+    try:
+        connection.admitted = connection.judge.admit_again(connection.leaf, connection.remote, connection)
+        connection.decided_at = time.monotonic()
+    except PeerRefused as error:
+        connection.admitted, connection.refused = None, (error.decision, str(error))
+        if isinstance(connection, _Socket):
+            connection.close()
+        raise
+
+
 def _after_admission(kind: type, name: str) -> Callable[..., Any]:
     """The method of this name, which goes through the decided handshake before it moves a byte."""
     method = getattr(kind, name)
+    reads = name.startswith(("read", "recv"))
 
     @wraps(method)
     def guarded(self: Any, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - what the method takes and gives
         if self.admitted is None:
             self._enter()
+        if not reads:
+            _look_again(self)
         try:
-            return method(self, *args, **options)
+            done = method(self, *args, **options)
         except ssl.SSLError as error:
             explain(error)
             raise
+        if reads and self.admitted is not None:  # a socket that has been closed by now is not asked
+            _look_again(self)
+        return done
 
     return guarded
 
@@ -222,15 +273,16 @@ for _name in _BYTES_OF_AN_OBJECT:
     setattr(_Object, _name, _after_admission(ssl.SSLObject, _name))
 
 
-def _guarded(context: ssl.SSLContext, gate: Gate) -> ssl.SSLContext:
+def _guarded(context: ssl.SSLContext, gate: Gate, patience: float | None = None) -> ssl.SSLContext:
     """Bind the gate to the connections' classes, so that an SNI callback that swaps contexts does not swap it."""
 
     class PeerSocket(_Socket):
         judge = gate
+        handshake_timeout = patience
 
     class PeerObject(_Object):
         judge = gate
 
     context.sslsocket_class, context.sslobject_class = PeerSocket, PeerObject
-    gate.refresh()
+    gate.refresh(FRESH_S)
     return context

@@ -171,6 +171,16 @@ class Certificate:
         constraints = self._extension(x509.BasicConstraints)
         return bool(constraints and constraints.ca)
 
+    @cached_property
+    def signs_nothing(self) -> bool:
+        """Whether, as a root of OpenSSL's or BoringSSL's, it admits itself alone, and nothing that its key signs.
+
+        CA:FALSE keeps OpenSSL from taking it for an issuer (RFC 5280 section 4.2.1.9), and a keyUsage without keyCertSign
+        (section 4.2.1.3) keeps BoringSSL, which does not look at the basicConstraints of a root. Both must be there.
+        """
+        constraints, usage = self._extension(x509.BasicConstraints), self._extension(x509.KeyUsage)
+        return constraints is not None and not constraints.ca and usage is not None and not usage.key_cert_sign
+
     def unusual(self, now: datetime, *, by_key: bool = False) -> list[str]:
         """What a careful person would want to know before pinning this certificate, one sentence each.
 

@@ -26,6 +26,7 @@ LAYERS = {
     "doctor": 6,
     "export": 6,
     "node": 7,
+    "grpc": 8,
     "__init__": 8,
     "cli": 9,
     "__main__": 10,

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import assert_type
+
+import grpc
+import grpc.aio
 
 from peerauth import (
     BadInput,
@@ -20,6 +24,7 @@ from peerauth import (
     __version__,
     peer_of,
 )
+from peerauth.grpc import AioCallers, Callers, reaching
 
 assert_type(__version__, str)
 
@@ -33,6 +38,16 @@ def contexts() -> None:
     assert_type(node.server_context(allow=["alice", "tag:ci"]), ssl.SSLContext)
     assert_type(node.client_context("db-1"), ssl.SSLContext)
     assert_type(Fingerprint.parse("00:11"), Fingerprint)
+    assert_type(node.peers.roots("db-1"), bytes)
+
+
+def remote_calls(node: Node, context: grpc.ServicerContext) -> None:
+    callers = Callers(node, allow=["alice"])
+    server = grpc.server(ThreadPoolExecutor(1), interceptors=[callers])
+    server.add_secure_port("127.0.0.1:0", callers.credentials())
+    assert_type(callers.peer_of(context), Peer | None)
+    grpc.aio.server(interceptors=[AioCallers(node)])
+    grpc.secure_channel("db-1:8443", **reaching(node, "db-1")).close()
 
 
 def peers(node: Node) -> None:
