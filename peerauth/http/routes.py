@@ -1,0 +1,108 @@
+"""Which paths and methods are open to whom.
+
+1. A rule's path is one path, or with a "/" at its end everything below it, itself included.
+2. The rule with the longest path decides. What no rule allows is refused.
+3. Of the rules with that path those that name the method decide, or else those that name none; who names GET names HEAD.
+4. A rule guards more than it gives. Programs disagree about case, about a final slash, about what comes after a file's name
+   (`/admin.php/x`, `/admin.json`): what some of them would take for the rule's path, and is not, is refused.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from peerauth.errors import printable
+from peerauth.trust.peers import Peer
+from peerauth.trust.policy import EVERY_PEER, Policy
+
+_SHOWN = 120  # characters of a path that are said again
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One rule. `path` is decoded and normal; no `methods`: all of them; `policy`: for which of the service's peers."""
+
+    path: str
+    methods: frozenset[str] = frozenset()
+    policy: Policy = EVERY_PEER
+
+    def __str__(self) -> str:
+        """The rule for people: `/metrics (GET)`."""
+        return f"{self.path} ({', '.join(sorted(self.methods))})" if self.methods else self.path
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """Why a request goes nowhere. `rule` names the rule, in words for the caller; `path` is the rule's, None without one."""
+
+    rule: str
+    path: str | None = None
+
+
+class Routes:
+    """The rules of a service, ready to decide."""
+
+    __slots__ = ("_rules",)
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        """Raises ValueError where two paths differ only in what programs do not agree about."""
+        self._rules: dict[str, list[Route]] = {}
+        for route in routes:
+            rules = self._rules.setdefault(_key(route.path), [])
+            if rules and rules[0].path != route.path:
+                raise ValueError(route.path, rules[0].path)
+            rules.append(route)
+
+    def decide(self, method: bytes, path: str, peer: Peer) -> Denied | None:
+        """None if this peer may; `path` is that of a `Target`, made with `routed`."""
+        rules = self._nearest(path)
+        if not rules:
+            return Denied(f"no route of this service leads to {printable(path, _SHOWN)}")
+        at = rules[0].path
+        if not _covers(at, path):
+            return Denied(f"the route {at} is not for {printable(path, _SHOWN)}, which some would take for it", at)
+        verb = method.decode("ascii", "replace")
+        named = [rule for rule in rules if verb in rule.methods]
+        if not named and verb == "HEAD":
+            named = [rule for rule in rules if "GET" in rule.methods]
+        if not named and verb == verb.upper():  # some make DELETE of delete
+            named = [rule for rule in rules if not rule.methods]
+        if not named:
+            methods = ", ".join(sorted({name for rule in rules for name in rule.methods}))
+            return Denied(f"the route {at} is for {methods or 'methods in capitals'}, not for {printable(verb, 20)}", at)
+        if not any(rule.policy.allows(peer) for rule in named):
+            return Denied(f"the route {named[0]} is not for {peer.name}", at)
+        return None
+
+    def _nearest(self, path: str) -> list[Route]:
+        """The rules with the longest path that this is, or is below, or could be taken for."""
+        key = _key(path)
+        if (rules := self._rules.get(key)) is not None:
+            return rules
+        above, slash, name = key.rpartition("/")
+        while "." in name:  # a suffix of the last name: admin.json
+            name = name.rpartition(".")[0]
+            if (rules := self._rules.get(above + slash + name)) is not None:
+                return rules
+        while slash:
+            if (rules := self._rules.get(above)) is not None:
+                return rules
+            above, slash, _ = above.rpartition("/")
+        return self._rules.get("", [])
+
+
+def _covers(rule: str, path: str) -> bool:
+    """Whether the rule is for this path, letter by letter."""
+    if rule.endswith("/"):
+        return path.startswith(rule) or path == rule[:-1] or (rule == "/" and path == "*")
+    return path == rule
+
+
+def _key(path: str) -> str:
+    """What is left of a path when everything is taken away that programs disagree about."""
+    if not path.isascii():
+        path = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", path).casefold())
+    segments = path.lower().split("/")
+    return "/".join(segment.strip().rstrip(". ") for segment in segments).rstrip("/") if path != "*" else ""
