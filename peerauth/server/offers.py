@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from peerauth.server.audit import Audit
 from peerauth.server.guest import Serve
 from peerauth.store.config import Service
-from peerauth.store.kinds import Hello, Relay
+from peerauth.store.kinds import Hello, Http, Relay
 from peerauth.tls.context import HTTP_1_1
 
 
@@ -37,7 +38,21 @@ async def make_offer(service: Service, audit: Audit) -> Offer:
             from peerauth.server.relay import relay_service
 
             return Offer(relay_service(service.name, target, audit))
+        case Http():
+            return _proxy(service.name, service.kind, audit)
     raise AssertionError(f"nobody serves a {type(service.kind).__name__}")
+
+
+def _proxy(name: str, kind: Http, audit: Audit) -> Offer:
+    from peerauth.server.patience import Patience
+    from peerauth.server.proxy import proxy_service
+
+    patience = Patience(asyncio.get_running_loop(), kind.timeout / 4)
+
+    async def close() -> None:
+        patience.close()
+
+    return Offer(proxy_service(name, kind.target, kind.timeout, audit, patience), close)
 
 
 def alpn_of(service: Service) -> tuple[bytes, ...]:

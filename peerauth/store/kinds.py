@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from peerauth.address import Address, parse_address
+from peerauth.errors import BadInput, printable
 from peerauth.store.schema import Table
 
 
@@ -54,6 +55,50 @@ class Relay(Kind):
         return str(self.target)
 
 
+@dataclass(frozen=True, slots=True)
+class Http(Kind):
+    """Requests of peers to a program that speaks HTTP/1.1 in the clear, which is told who is calling.
+
+    `timeout`, in seconds, bounds each wait for the program or the peer to go on with what it has begun.
+    """
+
+    speaks_http: ClassVar[bool] = True
+    target: Address
+    timeout: float = 60.0
+
+    def __str__(self) -> str:
+        return f"passes HTTP on to {self.target}"
+
+    @property
+    def leads_to(self) -> str | None:
+        """The target."""
+        return str(self.target)
+
+
+def http(target: str) -> Http:
+    """A proxy to this URL, `http://HOST:PORT`, or to `unix:PATH`. Raises BadInput("bad-address")."""
+    return Http(_http_address(target))
+
+
+def _http_address(text: str) -> Address:
+    scheme, there, rest = text.strip().partition("://")
+    if not there:
+        return parse_address(text, what="target")
+    if scheme.lower() != "http":
+        raise BadInput(
+            "bad-address",
+            f"the target '{printable(text, 80)}' is not http://HOST:PORT",
+            "the program behind the door is reached in the clear: write http://, or unix:PATH",
+        )
+    if "/" in rest.removesuffix("/"):
+        raise BadInput(
+            "bad-address",
+            f"the target '{printable(text, 80)}' has a path; requests are passed on with their own",
+            f"write: http://{printable(rest.partition('/')[0], 60)}",
+        )
+    return parse_address(rest.removesuffix("/"), default_port=80, what="target")
+
+
 def relay(target: str) -> Relay:
     """A relay to this address. Raises BadInput("bad-address")."""
     return Relay(parse_address(target, what="target"))
@@ -64,8 +109,14 @@ def _relay(table: Table, target: str) -> Relay:
         return relay(target)
 
 
+def _http(table: Table, target: str) -> Http:
+    with table.about("http"):
+        address = _http_address(target)
+    return Http(address, table.seconds("timeout", 60.0, 0.1, 3600))
+
+
 # The keys of [[serve]] that say what a service is; at most one of them is there.
-_KINDS: dict[str, Callable[[Table, str], Kind]] = {"target": _relay}
+_KINDS: dict[str, Callable[[Table, str], Kind]] = {"target": _relay, "http": _http}
 
 
 def read_kind(table: Table) -> Kind:

@@ -1,0 +1,454 @@
+"""A service that speaks HTTP: requests of admitted peers, read, judged, and asked anew of a program behind the door.
+
+What a peer says is parsed (http/request.py) and written again, and so is what the program answers (http/response.py,
+server/backend.py); only bodies pass through as they are. One request at a time: what comes ahead of its turn waits, bounded.
+A body that broke off never looks complete: whoever gets the other half of it sees a reset.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from peerauth.address import Address
+from peerauth.http.body import BadBody, Body, Chunked, Sized, chunk, end_of_chunks
+from peerauth.http.errors import BadRequest
+from peerauth.http.introduction import DEFAULT_HEADERS, Introduction
+from peerauth.http.request import Request, check_beginning, read_request
+from peerauth.http.response import own_answer
+from peerauth.server.audit import Audit, Event
+from peerauth.server.backend import Backend
+from peerauth.server.ends import Tls
+from peerauth.server.guest import Guest, Serve
+from peerauth.server.outlet import Outlet
+from peerauth.server.patience import Patience
+from peerauth.server.relay import Relay, target_down
+from peerauth.tls.alerts import Truncated
+from peerauth.tls.linger import linger
+from peerauth.tls.scratch import Scratch
+from peerauth.tls.session import RECORD, Goodbye, Stop, Wait
+from peerauth.trust.decision import Admitted
+from peerauth.trust.peers import Peer
+
+IDLE: Final = 75.0  # seconds between two requests
+HEAD: Final = 10.0  # seconds from the first byte of a request to the end of its header
+LEAVE: Final = 5.0  # seconds to take the last answer
+AHEAD: Final = 64 << 10  # bytes that may wait for their turn before no more is read
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """What the connections of one service have in common. `timeout` (seconds) bounds each wait for one of the two sides."""
+
+    name: str
+    target: Address
+    host: bytes  # for a request that names none
+    timeout: float
+    audit: Audit
+    patience: Patience
+    unreachable: Callable[[OSError | UnicodeError], None]
+
+    def complain(self, why: str) -> None:
+        """The program behind the door was reached, and it was no use."""
+        text = f"{why.replace('this door', f'this door ({self.target})')}"
+        self.audit.refused(Event("problem", text, service=self.name, code="bad-answer"))
+
+
+def proxy_service(name: str, target: Address, timeout: float, audit: Audit, patience: Patience) -> Serve:
+    """The service of this name that asks the program at `target`."""
+    host = b"localhost" if target.path is not None else str(target).encode("ascii")
+    door = Door(name, target, host, timeout, audit, patience, target_down(name, target, audit))
+    return lambda guest: Proxy(guest, door)
+
+
+class Proxy:
+    """One admitted connection."""
+
+    __slots__ = (
+        "_backend",
+        "_body",
+        "_buffer",
+        "_came",
+        "_closed",
+        "_door",
+        "_guest",
+        "_heard_all",
+        "_introduced",
+        "_introduction",
+        "_leaving",
+        "_near",
+        "_out",
+        "_relay",
+        "_request",
+        "admitted",
+        "deadline",
+        "session",
+    )
+
+    def __init__(self, guest: Guest, door: Door) -> None:
+        self._guest = guest
+        self._buffer = guest.buffer
+        self.session = guest.session
+        self.admitted: Admitted = guest.admitted
+        self._door = door
+        self._near = Tls(guest.loop, guest.sock, guest.session)
+        self._out = Outlet(self._near, self._free, self._deaf)
+        self._backend = Backend(self, guest.loop, guest.buffer, door.target)
+        self._came = b""  # what is not read yet
+        self._request: Request | None = None  # which is being answered
+        self._body: Body | None = None  # of it, of which more is to come
+        self._heard_all = False  # the peer sends nothing more
+        self._leaving = False
+        self._closed = False
+        self._relay: Relay | None = None
+        self._introduced: Admitted | None = None
+        self._introduction: Introduction | None = None
+        self.deadline = math.inf
+
+    @property
+    def peer(self) -> Peer:
+        """Who is on the near side, by the latest decision."""
+        return self.admitted.peer
+
+    @property
+    def waiting(self) -> int:
+        """How many bytes are held here because it is not their turn, or because one side does not take them."""
+        return len(self._came) + self._out.waiting + self._backend.waiting
+
+    def start(self) -> None:
+        """Listen for the first request."""
+        self._door.patience.add(self)
+        self.deadline = self._door.patience.now + IDLE
+        self._near.when_readable(self._readable)
+
+    def abort(self) -> None:
+        """End both connections at once, so that both sides see that they broke."""
+        if self._relay is not None:
+            self._relay.abort()
+        else:
+            self._finish(reset=True)
+
+    # From the peer
+
+    def _readable(self) -> None:
+        try:
+            size, stop = self._near.fill(self._buffer)
+            if size:
+                self._hear(size)
+            if stop is not None:
+                self._stopped(stop)
+        except Exception:  # never a connection that nobody serves and nobody ends
+            self.abort()
+            raise
+
+    def _hear(self, size: int) -> None:
+        body = self._body
+        if body.__class__ is Sized and size <= body.left and not self._came and self._backend.takes:
+            body.left -= size  # nothing to be looked at
+            self._hurry()
+            self._backend.more_from(self._buffer, size)
+            self._went(complete=not body.left)
+            return
+        self._came += self._buffer.view[:size]
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Do what can be done with what has come."""
+        if self._leaving or self._closed:
+            return
+        if self._body is not None:
+            self._more(self._body)
+        elif self._request is None and not self._out.busy:
+            self._next()
+        elif len(self._came) > AHEAD:
+            self._near.when_readable(None)
+
+    def _next(self) -> None:
+        """Read the head of the next request, and ask."""
+        came = self._came
+        end = came.find(b"\r\n\r\n") + 4
+        try:
+            if end == 3:
+                if self._heard_all:
+                    self._leave()
+                elif came:
+                    check_beginning(came)
+                    self.deadline = min(self.deadline, self._door.patience.now + HEAD)
+                return
+            request = read_request(came[:end])
+            lines = self._introduce().lines(request.host)
+            question = request.written(self._door.host, lines)
+            rest: bytes | None = came[end:]
+            self._request = request
+            if request.has_body:
+                self._body = request.body()
+                piece, rest = self._taken(self._body, came[end:])
+                question += piece
+        except BadRequest as error:
+            self._say(error.status, error.reason, close=True)
+            return
+        self._came = b"" if rest is None else rest
+        self._hurry()
+        self._backend.ask(request, question)
+        self._went(complete=rest is not None)
+        if len(question) < RECORD:
+            self._guest.awake.stay(id(self))
+
+    def _introduce(self) -> Introduction:
+        """Who the peer is, for the program; made again when the decision about it was."""
+        admitted = self.admitted
+        if self._introduction is None or self._introduced is not admitted:
+            certificate = self.session.certificate
+            assert certificate is not None
+            self._introduction = Introduction(
+                admitted.peer, admitted.fingerprint, certificate, self._remote(), DEFAULT_HEADERS
+            )
+            self._introduced = admitted
+        return self._introduction
+
+    def _remote(self) -> str:
+        with contextlib.suppress(OSError):
+            where = self._near.sock.getpeername()
+            return str(where[0]) if isinstance(where, tuple) else ""
+        return ""
+
+    def _more(self, body: Body) -> None:
+        """Pass on what of this is the request's body, if the program takes it."""
+        if not self._backend.takes:
+            self._near.when_readable(None)
+            return
+        try:
+            piece, rest = self._taken(body, self._came)
+        except BadRequest as error:
+            self._backend.close(reset=True)
+            if self._backend.began:
+                self._finish(reset=True)
+            else:
+                self._say(error.status, error.reason, close=True)
+            return
+        self._came = b"" if rest is None else rest
+        self._hurry()
+        self._backend.more(piece)
+        self._went(complete=rest is not None)
+
+    @staticmethod
+    def _taken(body: Body, data: bytes) -> tuple[bytes, bytes | None]:
+        """What of this goes to the program, as it goes; and what comes after the body."""
+        try:
+            payload, rest = body.feed(data)
+        except BadBody as error:
+            raise BadRequest(f"the body is malformed: {error}") from None
+        if not isinstance(body, Chunked):
+            return payload, rest
+        piece = chunk(payload)
+        return (piece, None) if rest is None else (piece + end_of_chunks(body.trailers), rest)
+
+    def _went(self, *, complete: bool) -> None:
+        """More of the request is on its way to the program."""
+        if complete:
+            self._body = None
+        elif not self._backend.takes:
+            self._near.when_readable(None)
+
+    def _stopped(self, stop: Stop) -> None:
+        if self._closed or self._leaving:
+            return
+        if isinstance(stop, Goodbye):
+            self._near.when_readable(None)
+            self._heard_all = True
+            if self._body is not None:
+                self._finish(reset=True)  # the program must not take half of it for the whole
+            elif self._request is None and not self._out.busy:
+                self._leave()
+        elif isinstance(stop, Exception):
+            self._finish(reset=True, near_reset=not isinstance(stop, Truncated))
+        elif stop is Wait.WRITABLE:  # TLS has something of its own to send before it reads on
+            self._near.when_readable(None)
+            self._near.when_writable(self._listen)
+
+    def _listen(self) -> None:
+        if not (self._heard_all or self._leaving):
+            self._near.when_readable(self._readable)
+
+    def _hurry(self) -> None:
+        """Somebody has said something; the next to do so has its time from now."""
+        self.deadline = self._door.patience.now + self._door.timeout
+
+    # From the program, as Backend.Owner
+
+    def will_close(self) -> bool:
+        """As Owner.will_close."""
+        if self._request is None:
+            return True
+        self._request.close |= self._body is not None
+        return self._request.close
+
+    def will_send_more(self) -> bool:
+        """As Owner.will_send_more."""
+        return self._body is not None
+
+    def answer(self, data: bytes) -> None:
+        """As Owner.answer."""
+        self._hurry()
+        try:
+            self._out.send(data)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the peer hears nothing more
+            self._deaf(error)
+            return
+        if self._out.busy:
+            self._backend.listen(on=False)
+        elif len(data) < RECORD:
+            self._guest.awake.stay(id(self))
+
+    def answer_from(self, buffer: Scratch, size: int) -> None:
+        """As Owner.answer_from."""
+        self._hurry()
+        try:
+            self._out.pass_on(buffer, size)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._deaf(error)
+            return
+        if self._out.busy:
+            self._backend.listen(on=False)
+
+    def answered(self) -> None:
+        """As Owner.answered."""
+        if self._closed or self._request is None:
+            return
+        close = self._request.close or self._body is not None
+        self._request = None
+        if close:
+            self._leave()
+        else:
+            self._ready()
+
+    def no_answer(self, status: int, why: str, error: Exception | None) -> None:
+        """As Owner.no_answer."""
+        if isinstance(error, OSError | UnicodeError):
+            self._door.unreachable(error)
+        else:
+            self._door.complain(why)
+        self._say(status, why, close=self.will_close())
+
+    def cut(self) -> None:
+        """As Owner.cut."""
+        self._finish(reset=True)
+
+    def takes_more(self) -> None:
+        """As Owner.takes_more."""
+        self._hurry()
+        if self._body is not None:
+            self._listen()
+            if self._came:
+                self._go_on()
+
+    def upgraded(self, head: bytes, rest: bytes) -> None:
+        """As Owner.upgraded: what follows is no HTTP, and goes both ways as it comes."""
+        if self._out.busy:  # with an interim answer, of all things
+            self._finish(reset=True)
+            return
+        self._near.leave()
+        self._door.patience.discard(self)
+        guest = dataclasses.replace(self._guest, lost=lambda _: self._lost())
+        self._relay = Relay(guest, self._door.target, self._door.unreachable)
+        said, self._came = self._came, b""
+        self._relay.join(self._backend.release(), said, head + rest)
+
+    # The end
+
+    def _ready(self) -> None:
+        """For the next request, which may be there already."""
+        self.deadline = self._door.patience.now + IDLE
+        if self._came or self._heard_all:
+            self._guest.loop.call_soon(self._go_on)
+        self._listen()
+
+    def _free(self) -> None:
+        """The peer has taken everything."""
+        if self._leaving:
+            self._leave()
+            return
+        if self._request is not None:
+            self._hurry()
+            self._backend.listen(on=True)
+        else:
+            self._backend.listen(on=True)
+            self._ready()
+
+    def _say(self, status: int, text: str, *, close: bool) -> None:
+        """Answer this ourselves."""
+        head_only = self._request is not None and self._request.method == b"HEAD"
+        self._request = self._body = None
+        try:
+            self._out.send(own_answer(status, f"peerauth: {text}", close=close, head_only=head_only))
+        except Exception as error:  # noqa: BLE001 - as above
+            self._deaf(error)
+            return
+        if close:
+            self._leave()
+        else:
+            self._ready()
+
+    def _leave(self) -> None:
+        """Say goodbye when everything has gone, and read on for a moment so that it arrives."""
+        if self._closed:
+            return
+        if not self._leaving:
+            self._leaving = True
+            self._near.when_readable(None)
+            self._backend.close()
+            self.deadline = self._door.patience.now + LEAVE
+        if self._out.busy:
+            return
+        try:
+            if not self._near.end():
+                self._near.when_writable(self._leave)
+                return
+        except Exception as error:  # noqa: BLE001 - as above
+            self._deaf(error)
+            return
+        self._near.leave()
+        linger(self._guest.loop, self._near.sock)
+        self._lost()
+
+    def _deaf(self, _: Exception) -> None:
+        """The peer takes nothing more: nobody needs the answer."""
+        self._finish(reset=True)
+
+    def expired(self) -> None:
+        """As Waiting.expired."""
+        if self._request is None:
+            if self._leaving or self._out.busy:
+                self._finish(reset=True)
+            elif self._came:
+                self._say(408, "the header of the request did not come in time", close=True)
+            else:
+                self._leave()
+        elif self._backend.began or self._out.busy:
+            self._finish(reset=True)
+        elif self._body is not None and self._backend.takes:
+            self._backend.close(reset=True)
+            self._say(408, "the body of the request did not come in time", close=True)
+        else:
+            self._backend.close(reset=True)
+            self._door.complain("the program behind this door did not answer in time")
+            self._say(504, "the program behind this door did not answer in time", close=self.will_close())
+
+    def _finish(self, *, reset: bool, near_reset: bool | None = None) -> None:
+        if self._closed:
+            return
+        self._near.close(reset=reset if near_reset is None else near_reset)
+        self._backend.close(reset=reset)
+        self._lost()
+
+    def _lost(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._door.patience.discard(self)
+        self._request = self._body = self._relay = None
+        self._guest.lost(self)
