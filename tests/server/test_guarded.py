@@ -126,13 +126,6 @@ def scope(kind: str, path: bytes, **more: bytes) -> dict[str, Any]:
     state = {"peer": Peer("alice", (PIN,)), "fingerprint": str(PIN)}
     facts: dict[str, Any] = {"type": kind, "raw_path": path, "headers": [], "query_string": b"", "client": None}
     facts["state"] = state
-        "type": kind,
-        "headers": [],
-        "raw_path": path,
-        "query_string": b"",
-        "client": None,
-        "state": state,
-    }
     return facts | ({"method": "GET"} if kind == "http" else {}) | more
 
 
