@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from peerauth.address import Address
 from peerauth.http.body import BadBody, Body, Chunked, Sized, UntilEnd, chunk, end_of_chunks
 from peerauth.http.request import Request
-from peerauth.http.response import LONGEST_HEAD, BadResponse, Response, read_response
+from peerauth.http.response import LONGEST_HEAD, About, BadResponse, Response, read_response
 from peerauth.net.reach import connected_at_once, reach
 from peerauth.server.ends import Plain
 from peerauth.server.outlet import Outlet
@@ -23,6 +23,7 @@ from peerauth.tls.scratch import Scratch
 from peerauth.tls.session import Stop, Wait
 
 CONNECT_TIMEOUT: Final = 5.0  # seconds
+KEPT: Final = 4096  # bytes: no longer head is kept to be compared with the next
 
 
 class Owner(Protocol):
@@ -76,6 +77,7 @@ class Backend:
         "_question",
         "_request",
         "_reused",
+        "_said",
         "_target",
         "began",
     )
@@ -92,6 +94,7 @@ class Backend:
         self._question = b""  # how it began, as long as it may have to be asked again
         self._reused = False
         self._came = b""  # of the head of the answer
+        self._said: About | None = None  # in the answer before
         self._body: Body | None = None
         self._chunked = False  # the answer goes on in chunks
         self._ends = False
@@ -263,7 +266,8 @@ class Backend:
             if end > LONGEST_HEAD:
                 raise BadResponse("its header is longer than 64 KB")
             head, rest = self._came[:end], self._came[end:]
-            response = read_response(head, self._request.method)
+            response = read_response(head, self._request.method, self._said)
+            self._said = response.about if len(head) < KEPT else None
             if response.is_interim:
                 self._came, self._question = rest, b""
                 if not self._request.old:  # RFC 9110 section 15.2
@@ -275,7 +279,7 @@ class Backend:
 
     def _begin(self, response: Response, request: Request, rest: bytes) -> None:
         if response.status == 101:
-            if not (request.websocket and response.websocket):
+            if not (request.websocket and response.is_websocket):
                 raise BadResponse("it changes to a protocol that nobody has asked for")
             self._owner.upgraded(response.written(chunked=False, close=False), rest)
             return

@@ -18,10 +18,10 @@ from peerauth.address import Address
 from peerauth.http.body import BadBody, Body, Chunked, Sized, chunk, end_of_chunks
 from peerauth.http.errors import BadRequest
 from peerauth.http.introduction import DEFAULT_HEADERS, Introduction
-from peerauth.http.request import Request, check_beginning, read_request
+from peerauth.http.request import About, Request, check_beginning, read_request
 from peerauth.http.response import own_answer
 from peerauth.server.audit import Audit, Event
-from peerauth.server.backend import Backend
+from peerauth.server.backend import KEPT, Backend
 from peerauth.server.ends import Tls
 from peerauth.server.guest import Guest, Serve
 from peerauth.server.outlet import Outlet
@@ -83,6 +83,7 @@ class Proxy:
         "_near",
         "_out",
         "_relay",
+        "_said",
         "_request",
         "admitted",
         "deadline",
@@ -99,6 +100,7 @@ class Proxy:
         self._out = Outlet(self._near, self._free, self._deaf)
         self._backend = Backend(self, guest.loop, guest.buffer, door.target)
         self._came = b""  # what is not read yet
+        self._said: About | None = None  # by the request before
         self._request: Request | None = None  # which is being answered
         self._body: Body | None = None  # of it, of which more is to come
         self._heard_all = False  # the peer sends nothing more
@@ -106,7 +108,7 @@ class Proxy:
         self._closed = False
         self._relay: Relay | None = None
         self._introduced: Admitted | None = None
-        self._introduction: Introduction | None = None
+        self._introduction: Introduction
         self.deadline = math.inf
 
     @property
@@ -179,12 +181,15 @@ class Proxy:
                     check_beginning(came)
                     self.deadline = min(self.deadline, self._door.patience.now + HEAD)
                 return
-            request = read_request(came[:end])
-            lines = self._introduce().lines(request.host)
-            question = request.written(self._door.host, lines)
+            request = read_request(came[:end], last=self._said)
+            about = request.about
+            self._said = about if end < KEPT else None
+            if self._introduced is not self.admitted:
+                self._introduce()
+            question = request.written(self._door.host, self._introduction.lines(about.host))
             rest: bytes | None = came[end:]
             self._request = request
-            if request.has_body:
+            if about.has_body:
                 self._body = request.body()
                 piece, rest = self._taken(self._body, came[end:])
                 question += piece
@@ -198,17 +203,14 @@ class Proxy:
         if len(question) < RECORD:
             self._guest.awake.stay(id(self))
 
-    def _introduce(self) -> Introduction:
-        """Who the peer is, for the program; made again when the decision about it was."""
-        admitted = self.admitted
-        if self._introduction is None or self._introduced is not admitted:
-            certificate = self.session.certificate
-            assert certificate is not None
-            self._introduction = Introduction(
-                admitted.peer, admitted.fingerprint, certificate, self._remote(), DEFAULT_HEADERS
-            )
-            self._introduced = admitted
-        return self._introduction
+    def _introduce(self) -> None:
+        """Say anew who the peer is: at first, and when another decision was made about it."""
+        admitted, certificate = self.admitted, self.session.certificate
+        assert certificate is not None
+        self._introduction = Introduction(
+            admitted.peer, admitted.fingerprint, certificate, self._remote(), DEFAULT_HEADERS
+        )
+        self._introduced = admitted
 
     def _remote(self) -> str:
         with contextlib.suppress(OSError):
