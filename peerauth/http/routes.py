@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from peerauth.errors import printable
@@ -42,18 +42,31 @@ class Denied:
 
 
 class Routes:
-    """The rules of a service, ready to decide."""
+    """The rules of a service, in their order, and ready to decide."""
 
-    __slots__ = ("_rules",)
+    __slots__ = ("_all", "_by_key")
 
     def __init__(self, routes: Iterable[Route]) -> None:
         """Raises ValueError where two paths differ only in what programs do not agree about."""
-        self._rules: dict[str, list[Route]] = {}
-        for route in routes:
-            rules = self._rules.setdefault(_key(route.path), [])
+        self._all = tuple(routes)
+        self._by_key: dict[str, list[Route]] = {}
+        for route in self._all:
+            rules = self._by_key.setdefault(_key(route.path), [])
             if rules and rules[0].path != route.path:
                 raise ValueError(route.path, rules[0].path)
             rules.append(route)
+
+    def __iter__(self) -> Iterator[Route]:
+        return iter(self._all)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Routes) and self._all == other._all
+
+    def __hash__(self) -> int:
+        return hash(self._all)
+
+    def __repr__(self) -> str:
+        return f"<Routes {', '.join(map(str, self._all))}>"
 
     def decide(self, method: bytes, path: str, peer: Peer) -> Denied | None:
         """None if this peer may; `path` is that of a `Target`, made with `routed`."""
@@ -79,18 +92,18 @@ class Routes:
     def _nearest(self, path: str) -> list[Route]:
         """The rules with the longest path that this is, or is below, or could be taken for."""
         key = _key(path)
-        if (rules := self._rules.get(key)) is not None:
+        if (rules := self._by_key.get(key)) is not None:
             return rules
         above, slash, name = key.rpartition("/")
         while "." in name:  # a suffix of the last name: admin.json
             name = name.rpartition(".")[0]
-            if (rules := self._rules.get(above + slash + name)) is not None:
+            if (rules := self._by_key.get(above + slash + name)) is not None:
                 return rules
         while slash:
-            if (rules := self._rules.get(above)) is not None:
+            if (rules := self._by_key.get(above)) is not None:
                 return rules
             above, slash, _ = above.rpartition("/")
-        return self._rules.get("", [])
+        return self._by_key.get("", [])
 
 
 def _covers(rule: str, path: str) -> bool:

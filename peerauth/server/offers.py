@@ -29,10 +29,11 @@ async def make_offer(service: Service, audit: Audit) -> Offer:
     """Make this service ready, in the running loop, before anybody is let in. Raises PeerAuthError."""
     match service.kind:
         case Hello():
+            from peerauth.server.guarded import guarded
             from peerauth.server.guest import by_protocol
-            from peerauth.server.hello import hello_handler
+            from peerauth.server.hello import hello, hello_handler
 
-            return Offer(by_protocol(hello_handler()))
+            return Offer(by_protocol(hello_handler(guarded(hello, service, audit))))
         case Relay(target):
             from peerauth.server.relay import relay_service
 

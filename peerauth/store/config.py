@@ -10,9 +10,11 @@ from typing import Literal
 
 from peerauth.address import Address, parse_address
 from peerauth.errors import BadInput, printable
+from peerauth.http.routes import Routes
 from peerauth.store.files import read_bounded, shown
 from peerauth.store.kinds import Hello, Kind, read_kind
 from peerauth.store.schema import Table, parse_span, parse_toml, read_acceptance
+from peerauth.store.web import read_routes
 from peerauth.trust.peers import Acceptance, check_name
 from peerauth.trust.policy import Policy
 
@@ -35,12 +37,18 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One `[[serve]]` block: where it listens, what it is, and whom it is for."""
+    """One `[[serve]]` block: where it listens, what it is, and whom it is for; with routes, for whom each path is."""
 
     name: str
     listen: Address
     kind: Kind = field(default_factory=Hello)
     policy: Policy = field(default_factory=Policy)
+    routes: Routes | None = None
+
+    @property
+    def policies(self) -> tuple[Policy, ...]:
+        """Its own, and those of its routes."""
+        return (self.policy, *(route.policy for route in self.routes or ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +173,9 @@ def _service(table: Table, groups: dict[str, list[str]]) -> Service:
     kind = read_kind(table)
     with table.about("allow"):
         policy = make_policy(name, table.texts("allow"), groups)
+    routes = read_routes(table, lambda allow: make_policy(name, allow, groups), speaks_http=kind.speaks_http)
     table.done()
-    return Service(name, listen, kind, policy)
+    return Service(name, listen, kind, policy, routes)
 
 
 def policy_for(config: Config, service: str, allow: list[str] | None) -> Policy:
@@ -176,7 +185,8 @@ def policy_for(config: Config, service: str, allow: list[str] | None) -> Policy:
 
 def reserved_names(config: Config, policies: Iterable[Policy] = ()) -> frozenset[str]:
     """The names that a service or a group is made for: nobody takes one of them for themselves."""
-    allowed = [policy.names or frozenset() for policy in (*policies, *(service.policy for service in config.services))]
+    served = (policy for service in config.services for policy in service.policies)
+    allowed = [policy.names or frozenset() for policy in (*policies, *served)]
     members = (member for group in config.groups.values() for member in group if not member.startswith("tag:"))
     return frozenset().union(*allowed, members)
 

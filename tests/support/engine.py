@@ -24,6 +24,7 @@ import pytest
 import uvloop
 
 from peerauth.address import Address, parse_address
+from peerauth.http.routes import Routes
 from peerauth.server.audit import Event
 from peerauth.server.guest import Handler, by_protocol
 from peerauth.server.porch import Porter
@@ -188,6 +189,7 @@ async def running(
     handler: Handler = Greeter,
     target: Address | None = None,
     hello: bool = False,
+    routes: Routes | None = None,
     config: Config | None = None,
     host: str = "127.0.0.1",
 ) -> AsyncIterator[Running]:
@@ -205,7 +207,7 @@ async def running(
     try:
         if target is not None or hello:
             kind = Hello() if target is None else Relay(target)
-            bound = await server.add_service(Service(policy.service, where, kind, policy))
+            bound = await server.add_service(Service(policy.service, where, kind, policy, routes=routes))
         else:
             bound = server.listen(where, by_protocol(handler), policy)
         node = Running(server, bound[0].port, events)
