@@ -51,10 +51,9 @@ class Treatment(dict[bytes, bytes]):
 
     def __missing__(self, name: bytes) -> bytes:
         lower = name.lower()
-        if lower in self._judged:
-            kind = lower
-        else:
-            kind = DROPPED if lower in HOP_BY_HOP or self._ended(lower) else PASSED
+        kind = lower if lower in self._judged else PASSED
+        if lower in HOP_BY_HOP or self._ended(lower):
+            kind = DROPPED
         if len(self) < _MOST_SPELLINGS:
             self[name] = kind
         return kind
@@ -66,7 +65,7 @@ def are_lines(block: bytes) -> bool:
 
 
 def sort(block: bytes, treatment: Treatment) -> tuple[Fields, dict[bytes, list[bytes]], int]:
-    """The fields that go on, the values of those that we look at, and how many there are in all; of a block of whole lines."""
+    """The fields that go on, the values of those that we look at, and how many there are in all. `block`: whole lines."""
     passed: Fields = []
     judged: dict[bytes, list[bytes]] = {}
     found = _FIELD.findall(block)

@@ -1,8 +1,8 @@
 """The head of a request, read strictly and written anew.
 
 What two parsers could read differently is refused: a request that the program behind us would see in another way than we do
-could carry another one inside (request smuggling, RFC 9112 section 11.2). Our own grammar decides, and httptools (llhttp in its
-strict mode) must agree. Nothing of the bytes themselves goes on, only what was read in them.
+could carry another one inside (request smuggling, RFC 9112 section 11.2). Our own grammar decides, and httptools (llhttp in
+its strict mode) must agree. Nothing of the bytes themselves goes on, only what was read in them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from peerauth.http import fields
 from peerauth.http.body import Body, Chunked, Sized
 from peerauth.http.errors import BadRequest
 from peerauth.http.fields import MOST_FIELDS, Treatment
-from peerauth.http.introduction import is_claim
+from peerauth.http.introduction import is_claim, overrides_method
 from peerauth.http.target import Target, check_host, normalise
 
 LONGEST_HEAD: Final = 32 << 10  # bytes
@@ -60,6 +60,7 @@ class About:
     has_body: bool = False
     close: bool = False  # nothing more is asked on this connection
     upgrade: bool = False  # WebSocket is to be spoken from here on
+    overrides: bool = False  # a field names another method
 
 
 @dataclass(slots=True)
@@ -91,7 +92,7 @@ class Request:
         return Chunked(TREATMENT) if self.about.chunked else Sized(self.about.length or 0)
 
     def written(self, host: bytes, also: bytes) -> bytes:
-        """The head that goes on, to `host` where none was named, and with `also`: lines that nothing of the peer's takes away."""
+        """The head that goes on, to `host` where none was named; `also`: lines that nothing of the peer's takes away."""
         about = self.about
         if about.upgrade and self.websocket:
             also += b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -129,6 +130,8 @@ def read_request(head: bytes, *, routed: bool = False, last: About | None = None
         if not fields.are_lines(block):
             raise _why_not(head)
         about = _about(block, old=old)
+    if routed and about.overrides:
+        raise BadRequest("where routes decide, no field of the header may name another method")
     _agreed(head)
     where = normalise(target, method, routed=routed)
     if where.authority is not None and where.authority.lower() != about.host.lower():
@@ -181,6 +184,7 @@ def _about(block: bytes, *, old: bool) -> About:
         about.upgrade = b"upgrade" in connection and fields.members(judged.get(b"upgrade", [])) == [b"websocket"]
         if not about.upgrade and b"trailers" in fields.members(judged.get(b"te", [])):
             ours += b"Connection: TE\r\nTE: trailers\r\n"
+    about.overrides = any(overrides_method(name) for name, _ in passed)
     about.lines = fields.written(passed) + ours
     return about
 

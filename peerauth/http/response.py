@@ -1,6 +1,6 @@
 """The head of a response, read strictly and written anew, as that of a request (request.py).
 
-A response whose end can be read in two ways is not passed on: what one takes for the next response would be somebody's choice.
+A response whose end can be read in two ways is not passed on: somebody could choose what one takes for the next response.
 """
 
 from __future__ import annotations
@@ -134,11 +134,13 @@ def _about(block: bytes, *, old: bool) -> About:
 
 def own_answer(status: int, text: str, *, close: bool, head_only: bool = False) -> bytes:
     """A whole response of ours: a sentence in plain text."""
-    body = f"{text}\n".encode()
+    said = f"{status} {_PHRASES.get(status, 'Error')}"
+    body = f"{said}: {text}\n".encode()
     head = (
-        f"HTTP/1.1 {status} {_PHRASES.get(status, 'Error')}\r\n"
+        f"HTTP/1.1 {said}\r\n"
         f"Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\nCache-Control: no-store\r\n"
-        f"{'Connection: close' + chr(13) + chr(10) if close else ''}\r\n"
+        + ("Connection: close\r\n" if close else "")
+        + "\r\n"
     ).encode()
     return head if head_only else head + body
 
