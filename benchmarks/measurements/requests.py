@@ -35,9 +35,7 @@ def _requests(bench: Bench, contender: Contender, number: int) -> Callable[[], S
         with bench.up(contender) as there:
             measured = there.load.run("ping", bench.seconds, "--number", str(number))
         if float(measured["lost"]) or float(measured["wrong"]):
-            raise Failed(
-                f"broken connections: {measured['lost']}, wrong answers: {measured['wrong']}: {measured['error']}"
-            )
+            raise Failed(f"broken connections: {measured['lost']}, wrong answers: {measured['wrong']}: {measured['error']}")
         return sample(measured, {key: float(measured[key]) for key in ("rate", "p50_us", "p99_us")})
 
     return measure

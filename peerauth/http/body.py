@@ -1,13 +1,14 @@
 """The body of a message as it comes, piece by piece: so many bytes, chunks, or all until the end.
 
-`feed` takes what has come and returns what is the body's and what comes after it: None while more of the body is to come.
-A chunked body (RFC 9112 section 7.1) is read strictly and never passed on as it was: extensions end here, and who passes it on
-makes chunks of their own. Raises `BadBody`.
+`feed` takes what has come and returns what is the body's and what comes after it: None while more of the body is to come. It
+raises BadBody. A chunked body (RFC 9112 section 7.1) is read strictly and never passed on as it was: extensions end here,
+and who passes it on makes chunks of their own.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 from peerauth.http.fields import TOKEN, Treatment, trailers
@@ -63,7 +64,7 @@ class Chunked:
     def __init__(self, treatment: Treatment) -> None:
         self._treatment = treatment
         self.left = 0  # of the chunk that has begun
-        self._step = self._size
+        self._step: Callable[[bytes, int], int | None] = self._size
         self._held = b""  # a line that is not complete
         self._extensions = 0
         self.trailers = b""
@@ -134,7 +135,7 @@ class Chunked:
         self._step = self._done
         return end + 2
 
-    def _done(self, data: bytes, at: int) -> int | None:
+    def _done(self, _data: bytes, _at: int) -> int | None:
         raise AssertionError("it is complete")
 
 

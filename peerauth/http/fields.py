@@ -51,17 +51,21 @@ class Treatment(dict[bytes, bytes]):
 
     def __missing__(self, name: bytes) -> bytes:
         lower = name.lower()
-        if lower in self._judged:
-            kind = lower
-        else:
-            kind = DROPPED if lower in HOP_BY_HOP or self._ended(lower) else PASSED
+        kind = lower if lower in self._judged else PASSED
+        if lower in HOP_BY_HOP or self._ended(lower):
+            kind = DROPPED
         if len(self) < _MOST_SPELLINGS:
             self[name] = kind
         return kind
 
 
+def are_lines(block: bytes) -> bool:
+    """Whether this is nothing but whole lines of fields."""
+    return _LINES.fullmatch(block) is not None
+
+
 def sort(block: bytes, treatment: Treatment) -> tuple[Fields, dict[bytes, list[bytes]], int]:
-    """The fields that go on, the values of those that we look at, and how many there are in all; of a block of whole lines."""
+    """The fields that go on, the values of those that we look at, and how many there are in all. `block`: whole lines."""
     passed: Fields = []
     judged: dict[bytes, list[bytes]] = {}
     found = _FIELD.findall(block)
@@ -92,7 +96,7 @@ def without(fields: Fields, names: Iterable[bytes]) -> Fields:
 
 def trailers(block: bytes, treatment: Treatment) -> bytes | None:
     """The trailer fields of this block that go on, as lines; None: they are no fields."""
-    if not _LINES.fullmatch(block):
+    if not are_lines(block):
         return None
     passed, _, count = sort(block, treatment)
     return None if count > MOST_FIELDS else written(without(passed, _NO_TRAILER))

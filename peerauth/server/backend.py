@@ -1,8 +1,8 @@
 """The connection of a proxy to the program behind the door: one for each peer's connection, and nobody else's.
 
 What was answered to one peer can so never reach another. The connection is kept from one request to the next. Where the
-program has closed it meanwhile, a request is asked again on a new one if nothing of it was sent, or if asking twice is as good
-as asking once (RFC 9110 section 9.2.2).
+program has closed it meanwhile, a request is asked again on a new one if nothing of it was sent, or if asking twice is as
+good as asking once (RFC 9110 section 9.2.2).
 """
 
 from __future__ import annotations
@@ -10,59 +10,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from typing import Final, Protocol
+from typing import Final
 
 from peerauth.address import Address
 from peerauth.http.body import BadBody, Body, Chunked, Sized, UntilEnd, chunk, end_of_chunks
 from peerauth.http.request import Request
-from peerauth.http.response import LONGEST_HEAD, BadResponse, Response, read_response
+from peerauth.http.response import LONGEST_HEAD, About, BadResponse, Response, read_response
 from peerauth.net.reach import connected_at_once, reach
+from peerauth.server.asker import Asker
 from peerauth.server.ends import Plain
 from peerauth.server.outlet import Outlet
 from peerauth.tls.scratch import Scratch
 from peerauth.tls.session import Stop, Wait
 
 CONNECT_TIMEOUT: Final = 5.0  # seconds
-
-
-class Owner(Protocol):
-    """Whose backend it is. Each request ends with one of `answered`, `no_answer`, `cut` and `upgraded`."""
-
-    def will_close(self) -> bool:
-        """Whether the peer's connection carries nothing after this answer."""
-
-    def answer(self, data: bytes) -> None:
-        """Pass this on to the peer."""
-
-    def answer_from(self, buffer: Scratch, size: int) -> None:
-        """The same for the first `size` bytes of `buffer`."""
-
-    def answered(self) -> None:
-        """The answer is complete."""
-
-    def no_answer(self, status: int, why: str, error: Exception | None) -> None:
-        """There is none; `status` says so to the peer. `error`: the program could not be reached."""
-
-    def cut(self) -> None:
-        """The answer broke off."""
-
-    def upgraded(self, head: bytes, rest: bytes) -> None:
-        """The program speaks WebSocket from here on, of which `rest` is the beginning."""
-
-    def will_send_more(self) -> bool:
-        """Whether the request is not complete."""
-
-    def takes_more(self) -> None:
-        """More of the request can be sent."""
-
-    def abort(self) -> None:
-        """End everything."""
+KEPT: Final = 4096  # bytes: no longer head is kept to be compared with the next
 
 
 class Backend:
     """At most one request at a time: `ask`, then `more` of its body."""
 
     __slots__ = (
+        "_asker",
         "_body",
         "_buffer",
         "_came",
@@ -72,16 +41,16 @@ class Backend:
         "_ends",
         "_loop",
         "_out",
-        "_owner",
         "_question",
         "_request",
         "_reused",
+        "_said",
         "_target",
         "began",
     )
 
-    def __init__(self, owner: Owner, loop: asyncio.AbstractEventLoop, buffer: Scratch, target: Address) -> None:
-        self._owner = owner
+    def __init__(self, asker: Asker, loop: asyncio.AbstractEventLoop, buffer: Scratch, target: Address) -> None:
+        self._asker = asker
         self._loop = loop
         self._buffer = buffer
         self._target = target
@@ -92,6 +61,7 @@ class Backend:
         self._question = b""  # how it began, as long as it may have to be asked again
         self._reused = False
         self._came = b""  # of the head of the answer
+        self._said: About | None = None  # in the answer before
         self._body: Body | None = None
         self._chunked = False  # the answer goes on in chunks
         self._ends = False
@@ -175,18 +145,18 @@ class Backend:
         except (OSError, UnicodeError) as error:  # TimeoutError is one; a name that cannot be one is the other
             self._dialling = None
             status = 504 if isinstance(error, TimeoutError) else 502
-            self._owner.no_answer(status, "the program behind this door cannot be reached", error)
+            self._asker.no_answer(status, "the program behind this door cannot be reached", error)
             return
         except Exception:  # never a connection that nobody serves and nobody ends
-            self._owner.abort()
+            self._asker.abort()
             raise
         self._dialling = None
         self._connected(sock)
-        self._owner.takes_more()
+        self._asker.takes_more()
 
     def _connected(self, sock: socket.socket) -> None:
         self._end = end = Plain(self._loop, sock)
-        self._out = Outlet(end, self._owner.takes_more, self._deaf)
+        self._out = Outlet(end, self._asker.takes_more, self._deaf)
         end.when_readable(self._readable)
         self._send(self._question)
 
@@ -205,7 +175,7 @@ class Backend:
     def _deaf(self, _: Exception) -> None:
         """The program takes nothing more; it may have answered nevertheless."""
         self._out = None
-        self._owner.takes_more()
+        self._asker.takes_more()
 
     @staticmethod
     def _is_closed(end: Plain) -> bool:
@@ -230,7 +200,7 @@ class Backend:
         except (BadResponse, BadBody) as error:
             self._failed(f"the program behind this door gave an answer that is not HTTP as it should be: {error}")
         except Exception:
-            self._owner.abort()
+            self._asker.abort()
             raise
 
     def _read(self) -> None:
@@ -241,7 +211,7 @@ class Backend:
             self._stopped(stop)
         elif body.__class__ is Sized and size <= body.left:  # nothing to be looked at
             body.left -= size
-            self._owner.answer_from(self._buffer, size)
+            self._asker.answer_from(self._buffer, size)
             if not body.left:
                 self._complete(b"")
         elif self._request is None:
@@ -263,11 +233,12 @@ class Backend:
             if end > LONGEST_HEAD:
                 raise BadResponse("its header is longer than 64 KB")
             head, rest = self._came[:end], self._came[end:]
-            response = read_response(head, self._request.method)
+            response = read_response(head, self._request.method, self._said)
+            self._said = response.about if len(head) < KEPT else None
             if response.is_interim:
                 self._came, self._question = rest, b""
                 if not self._request.old:  # RFC 9110 section 15.2
-                    self._owner.answer(response.written(chunked=False, close=False))
+                    self._asker.answer(response.written(chunked=False, close=False))
                 continue
             self._came = b""
             self._begin(response, self._request, rest)
@@ -275,21 +246,21 @@ class Backend:
 
     def _begin(self, response: Response, request: Request, rest: bytes) -> None:
         if response.status == 101:
-            if not (request.websocket and response.websocket):
+            if not (request.websocket and response.is_websocket):
                 raise BadResponse("it changes to a protocol that nobody has asked for")
-            self._owner.upgraded(response.written(chunked=False, close=False), rest)
+            self._asker.upgraded(response.written(chunked=False, close=False), rest)
             return
         body = response.body
         self._ends = response.ends
         if body is None:
             self._chunked = False
             self.began = True
-            self._owner.answer(response.written(chunked=False, close=self._owner.will_close()))
+            self._asker.answer(response.written(chunked=False, close=self._asker.will_close()))
             self._complete(rest)
             return
         self._body = body
         self._chunked = not request.old and body.__class__ is not Sized
-        self._pass(response.written(chunked=self._chunked, close=self._owner.will_close()), body, rest)
+        self._pass(response.written(chunked=self._chunked, close=self._asker.will_close()), body, rest)
 
     def _pass(self, before: bytes, body: Body, data: bytes) -> None:
         """Pass on what of this is the body's."""
@@ -299,18 +270,18 @@ class Backend:
             if rest is not None:
                 payload += end_of_chunks(body.trailers if isinstance(body, Chunked) else b"")
         self.began = True
-        self._owner.answer(before + payload if before else payload)
+        self._asker.answer(before + payload if before else payload)
         if rest is not None:
             self._complete(rest)
 
     def _complete(self, rest: bytes) -> None:
         if self._request is None:
             return  # the peer took it no more
-        if self._ends or rest or self._out is None or self._owner.will_send_more():
+        if self._ends or rest or self._out is None or self._asker.will_send_more():
             self._drop()
         self._request = self._body = None
         self._question = b""
-        self._owner.answered()
+        self._asker.answered()
 
     def _stopped(self, stop: Stop) -> None:
         if stop is None or isinstance(stop, Wait):
@@ -320,10 +291,10 @@ class Backend:
         elif self.began:
             body, ended = self._body, not isinstance(stop, OSError)
             if ended and isinstance(body, UntilEnd):
-                self._owner.answer(end_of_chunks(b"") if self._chunked else b"")
+                self._asker.answer(end_of_chunks(b"") if self._chunked else b"")
                 self._complete(b"")
             else:
-                self._owner.cut()
+                self._asker.cut()
         elif self._reused and self._question and self._request.is_safe_to_repeat and not self._came:
             self._drop()
             self._connect()
@@ -332,7 +303,7 @@ class Backend:
 
     def _failed(self, why: str) -> None:
         if self.began:
-            self._owner.cut()
+            self._asker.cut()
             return
         self._drop()
-        self._owner.no_answer(502, why, None)
+        self._asker.no_answer(502, why, None)

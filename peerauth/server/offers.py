@@ -39,11 +39,12 @@ async def make_offer(service: Service, audit: Audit) -> Offer:
 
             return Offer(relay_service(service.name, target, audit))
         case Http():
-            return _proxy(service.name, service.kind, audit)
+            return _proxy(service, service.kind, audit)
     raise AssertionError(f"nobody serves a {type(service.kind).__name__}")
 
 
-def _proxy(name: str, kind: Http, audit: Audit) -> Offer:
+def _proxy(service: Service, kind: Http, audit: Audit) -> Offer:
+    from peerauth.server.front import make_front
     from peerauth.server.patience import Patience
     from peerauth.server.proxy import proxy_service
 
@@ -52,7 +53,7 @@ def _proxy(name: str, kind: Http, audit: Audit) -> Offer:
     async def close() -> None:
         patience.close()
 
-    return Offer(proxy_service(name, kind.target, kind.timeout, audit, patience), close)
+    return Offer(proxy_service(make_front(service, kind, audit, patience)), close)
 
 
 def alpn_of(service: Service) -> tuple[bytes, ...]:

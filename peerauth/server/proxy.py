@@ -7,130 +7,47 @@ A body that broke off never looks complete: whoever gets the other half of it se
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
-from peerauth.address import Address
 from peerauth.http.body import BadBody, Body, Chunked, Sized, chunk, end_of_chunks
 from peerauth.http.errors import BadRequest
-from peerauth.http.introduction import DEFAULT_HEADERS, Introduction
-from peerauth.http.request import Request, check_beginning, read_request
+from peerauth.http.introduction import Introduction
+from peerauth.http.request import About, Request, check_beginning, read_request
 from peerauth.http.response import own_answer
-from peerauth.server.audit import Audit, Event
-from peerauth.server.backend import Backend
-from peerauth.server.ends import Tls
+from peerauth.server.backend import KEPT
+from peerauth.server.front import Front
 from peerauth.server.guest import Guest, Serve
-from peerauth.server.outlet import Outlet
-from peerauth.server.patience import Patience
-from peerauth.server.relay import Relay, target_down
+from peerauth.server.relay import Relay
+from peerauth.server.visit import IDLE, Visit
 from peerauth.tls.alerts import Truncated
-from peerauth.tls.linger import linger
 from peerauth.tls.scratch import Scratch
 from peerauth.tls.session import RECORD, Goodbye, Stop, Wait
 from peerauth.trust.decision import Admitted
-from peerauth.trust.peers import Peer
 
-IDLE: Final = 75.0  # seconds between two requests
 HEAD: Final = 10.0  # seconds from the first byte of a request to the end of its header
-LEAVE: Final = 5.0  # seconds to take the last answer
 AHEAD: Final = 64 << 10  # bytes that may wait for their turn before no more is read
 
 
-@dataclass(frozen=True, slots=True)
-class Door:
-    """What the connections of one service have in common. `timeout` (seconds) bounds each wait for one of the two sides."""
-
-    name: str
-    target: Address
-    host: bytes  # for a request that names none
-    timeout: float
-    audit: Audit
-    patience: Patience
-    unreachable: Callable[[OSError | UnicodeError], None]
-
-    def complain(self, why: str) -> None:
-        """The program behind the door was reached, and it was no use."""
-        text = f"{why.replace('this door', f'this door ({self.target})')}"
-        self.audit.refused(Event("problem", text, service=self.name, code="bad-answer"))
+def proxy_service(front: Front) -> Serve:
+    """The HTTP service that has this front."""
+    return lambda guest: Proxy(guest, front)
 
 
-def proxy_service(name: str, target: Address, timeout: float, audit: Audit, patience: Patience) -> Serve:
-    """The service of this name that asks the program at `target`."""
-    host = b"localhost" if target.path is not None else str(target).encode("ascii")
-    door = Door(name, target, host, timeout, audit, patience, target_down(name, target, audit))
-    return lambda guest: Proxy(guest, door)
+class Proxy(Visit):
+    """One admitted connection, and the requests that come over it."""
 
+    __slots__ = ("_body", "_buffer", "_heard_all", "_introduced", "_introduction", "_request", "_said")
 
-class Proxy:
-    """One admitted connection."""
-
-    __slots__ = (
-        "_backend",
-        "_body",
-        "_buffer",
-        "_came",
-        "_closed",
-        "_door",
-        "_guest",
-        "_heard_all",
-        "_introduced",
-        "_introduction",
-        "_leaving",
-        "_near",
-        "_out",
-        "_relay",
-        "_request",
-        "admitted",
-        "deadline",
-        "session",
-    )
-
-    def __init__(self, guest: Guest, door: Door) -> None:
-        self._guest = guest
+    def __init__(self, guest: Guest, front: Front) -> None:
+        super().__init__(guest, front)
         self._buffer = guest.buffer
-        self.session = guest.session
-        self.admitted: Admitted = guest.admitted
-        self._door = door
-        self._near = Tls(guest.loop, guest.sock, guest.session)
-        self._out = Outlet(self._near, self._free, self._deaf)
-        self._backend = Backend(self, guest.loop, guest.buffer, door.target)
-        self._came = b""  # what is not read yet
+        self._said: About | None = None  # by the request before
         self._request: Request | None = None  # which is being answered
         self._body: Body | None = None  # of it, of which more is to come
         self._heard_all = False  # the peer sends nothing more
-        self._leaving = False
-        self._closed = False
-        self._relay: Relay | None = None
         self._introduced: Admitted | None = None
-        self._introduction: Introduction | None = None
-        self.deadline = math.inf
-
-    @property
-    def peer(self) -> Peer:
-        """Who is on the near side, by the latest decision."""
-        return self.admitted.peer
-
-    @property
-    def waiting(self) -> int:
-        """How many bytes are held here because it is not their turn, or because one side does not take them."""
-        return len(self._came) + self._out.waiting + self._backend.waiting
-
-    def start(self) -> None:
-        """Listen for the first request."""
-        self._door.patience.add(self)
-        self.deadline = self._door.patience.now + IDLE
-        self._near.when_readable(self._readable)
-
-    def abort(self) -> None:
-        """End both connections at once, so that both sides see that they broke."""
-        if self._relay is not None:
-            self._relay.abort()
-        else:
-            self._finish(reset=True)
+        self._introduction: Introduction
 
     # From the peer
 
@@ -169,7 +86,7 @@ class Proxy:
 
     def _next(self) -> None:
         """Read the head of the next request, and ask."""
-        came = self._came
+        came, front = self._came, self._front
         end = came.find(b"\r\n\r\n") + 4
         try:
             if end == 3:
@@ -177,14 +94,22 @@ class Proxy:
                     self._leave()
                 elif came:
                     check_beginning(came)
-                    self.deadline = min(self.deadline, self._door.patience.now + HEAD)
+                    self.deadline = min(self.deadline, self._front.patience.now + HEAD)
                 return
-            request = read_request(came[:end])
-            lines = self._introduce().lines(request.host)
-            question = request.written(self._door.host, lines)
-            rest: bytes | None = came[end:]
+            request = read_request(came[:end], routed=front.routed, last=self._said)
+            about = request.about
+            self._said = about if end < KEPT else None
             self._request = request
-            if request.has_body:
+            if self._introduced is not self.admitted:
+                self._introduced = self.admitted
+                self._introduction = front.introduce(self.admitted, self.session, self._near.sock)
+            question = request.written(front.host, self._introduction.lines(about.host))
+            rest: bytes | None = came[end:]
+            if front.routed and (denied := front.judge(request, self.admitted, self._near.sock)) is not None:
+                self._came = came[end:]
+                self._say(403, denied.rule, close=about.close or about.has_body)
+                return
+            if about.has_body:
                 self._body = request.body()
                 piece, rest = self._taken(self._body, came[end:])
                 question += piece
@@ -197,24 +122,6 @@ class Proxy:
         self._went(complete=rest is not None)
         if len(question) < RECORD:
             self._guest.awake.stay(id(self))
-
-    def _introduce(self) -> Introduction:
-        """Who the peer is, for the program; made again when the decision about it was."""
-        admitted = self.admitted
-        if self._introduction is None or self._introduced is not admitted:
-            certificate = self.session.certificate
-            assert certificate is not None
-            self._introduction = Introduction(
-                admitted.peer, admitted.fingerprint, certificate, self._remote(), DEFAULT_HEADERS
-            )
-            self._introduced = admitted
-        return self._introduction
-
-    def _remote(self) -> str:
-        with contextlib.suppress(OSError):
-            where = self._near.sock.getpeername()
-            return str(where[0]) if isinstance(where, tuple) else ""
-        return ""
 
     def _more(self, body: Body) -> None:
         """Pass on what of this is the request's body, if the program takes it."""
@@ -276,23 +183,23 @@ class Proxy:
 
     def _hurry(self) -> None:
         """Somebody has said something; the next to do so has its time from now."""
-        self.deadline = self._door.patience.now + self._door.timeout
+        self.deadline = self._front.patience.now + self._front.timeout
 
-    # From the program, as Backend.Owner
+    # From the program, as Asker
 
     def will_close(self) -> bool:
-        """As Owner.will_close."""
+        """As Asker.will_close."""
         if self._request is None:
             return True
         self._request.close |= self._body is not None
         return self._request.close
 
     def will_send_more(self) -> bool:
-        """As Owner.will_send_more."""
+        """As Asker.will_send_more."""
         return self._body is not None
 
     def answer(self, data: bytes) -> None:
-        """As Owner.answer."""
+        """As Asker.answer."""
         self._hurry()
         try:
             self._out.send(data)
@@ -305,7 +212,7 @@ class Proxy:
             self._guest.awake.stay(id(self))
 
     def answer_from(self, buffer: Scratch, size: int) -> None:
-        """As Owner.answer_from."""
+        """As Asker.answer_from."""
         self._hurry()
         try:
             self._out.pass_on(buffer, size)
@@ -316,7 +223,7 @@ class Proxy:
             self._backend.listen(on=False)
 
     def answered(self) -> None:
-        """As Owner.answered."""
+        """As Asker.answered."""
         if self._closed or self._request is None:
             return
         close = self._request.close or self._body is not None
@@ -327,19 +234,19 @@ class Proxy:
             self._ready()
 
     def no_answer(self, status: int, why: str, error: Exception | None) -> None:
-        """As Owner.no_answer."""
+        """As Asker.no_answer."""
         if isinstance(error, OSError | UnicodeError):
-            self._door.unreachable(error)
+            self._front.unreachable(error)
         else:
-            self._door.complain(why)
+            self._front.complain(why)
         self._say(status, why, close=self.will_close())
 
     def cut(self) -> None:
-        """As Owner.cut."""
+        """As Asker.cut."""
         self._finish(reset=True)
 
     def takes_more(self) -> None:
-        """As Owner.takes_more."""
+        """As Asker.takes_more."""
         self._hurry()
         if self._body is not None:
             self._listen()
@@ -347,14 +254,14 @@ class Proxy:
                 self._go_on()
 
     def upgraded(self, head: bytes, rest: bytes) -> None:
-        """As Owner.upgraded: what follows is no HTTP, and goes both ways as it comes."""
+        """As Asker.upgraded: what follows is no HTTP, and goes both ways as it comes."""
         if self._out.busy:  # with an interim answer, of all things
             self._finish(reset=True)
             return
         self._near.leave()
-        self._door.patience.discard(self)
+        self._front.patience.discard(self)
         guest = dataclasses.replace(self._guest, lost=lambda _: self._lost())
-        self._relay = Relay(guest, self._door.target, self._door.unreachable)
+        self._relay = Relay(guest, self._front.target, self._front.unreachable)
         said, self._came = self._came, b""
         self._relay.join(self._backend.release(), said, head + rest)
 
@@ -362,7 +269,7 @@ class Proxy:
 
     def _ready(self) -> None:
         """For the next request, which may be there already."""
-        self.deadline = self._door.patience.now + IDLE
+        self.deadline = self._front.patience.now + IDLE
         if self._came or self._heard_all:
             self._guest.loop.call_soon(self._go_on)
         self._listen()
@@ -384,7 +291,7 @@ class Proxy:
         head_only = self._request is not None and self._request.method == b"HEAD"
         self._request = self._body = None
         try:
-            self._out.send(own_answer(status, f"peerauth: {text}", close=close, head_only=head_only))
+            self._out.send(own_answer(status, text, close=close, head_only=head_only))
         except Exception as error:  # noqa: BLE001 - as above
             self._deaf(error)
             return
@@ -392,32 +299,6 @@ class Proxy:
             self._leave()
         else:
             self._ready()
-
-    def _leave(self) -> None:
-        """Say goodbye when everything has gone, and read on for a moment so that it arrives."""
-        if self._closed:
-            return
-        if not self._leaving:
-            self._leaving = True
-            self._near.when_readable(None)
-            self._backend.close()
-            self.deadline = self._door.patience.now + LEAVE
-        if self._out.busy:
-            return
-        try:
-            if not self._near.end():
-                self._near.when_writable(self._leave)
-                return
-        except Exception as error:  # noqa: BLE001 - as above
-            self._deaf(error)
-            return
-        self._near.leave()
-        linger(self._guest.loop, self._near.sock)
-        self._lost()
-
-    def _deaf(self, _: Exception) -> None:
-        """The peer takes nothing more: nobody needs the answer."""
-        self._finish(reset=True)
 
     def expired(self) -> None:
         """As Waiting.expired."""
@@ -435,20 +316,5 @@ class Proxy:
             self._say(408, "the body of the request did not come in time", close=True)
         else:
             self._backend.close(reset=True)
-            self._door.complain("the program behind this door did not answer in time")
+            self._front.complain("the program behind this door did not answer in time")
             self._say(504, "the program behind this door did not answer in time", close=self.will_close())
-
-    def _finish(self, *, reset: bool, near_reset: bool | None = None) -> None:
-        if self._closed:
-            return
-        self._near.close(reset=reset if near_reset is None else near_reset)
-        self._backend.close(reset=reset)
-        self._lost()
-
-    def _lost(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        self._door.patience.discard(self)
-        self._request = self._body = self._relay = None
-        self._guest.lost(self)

@@ -23,7 +23,6 @@ from peerauth.trust.peers import Peer
 
 def relay_service(name: str, target: Address, audit: Audit) -> Serve:
     """The service of this name that leads to `target`; the log hears when that cannot be reached."""
-
     failed = target_down(name, target, audit)
     return lambda guest: Relay(guest, target, failed)
 

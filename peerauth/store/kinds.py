@@ -11,7 +11,11 @@ from typing import ClassVar
 
 from peerauth.address import Address, parse_address
 from peerauth.errors import BadInput, printable
+from peerauth.http.introduction import DEFAULT_HEADERS
 from peerauth.store.schema import Table
+from peerauth.store.web import read_headers
+
+HTTP_TIMEOUT = 60.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +63,14 @@ class Relay(Kind):
 class Http(Kind):
     """Requests of peers to a program that speaks HTTP/1.1 in the clear, which is told who is calling.
 
-    `timeout`, in seconds, bounds each wait for the program or the peer to go on with what it has begun.
+    `timeout`, in seconds, bounds each wait for the program or the peer to go on with what it has begun. `headers`: the
+    fields in which the program is told.
     """
 
     speaks_http: ClassVar[bool] = True
     target: Address
-    timeout: float = 60.0
+    timeout: float = HTTP_TIMEOUT
+    headers: frozenset[str] = DEFAULT_HEADERS
 
     def __str__(self) -> str:
         return f"passes HTTP on to {self.target}"
@@ -112,7 +118,7 @@ def _relay(table: Table, target: str) -> Relay:
 def _http(table: Table, target: str) -> Http:
     with table.about("http"):
         address = _http_address(target)
-    return Http(address, table.seconds("timeout", 60.0, 0.1, 3600))
+    return Http(address, table.seconds("timeout", HTTP_TIMEOUT, 0.1, 3600), read_headers(table))
 
 
 # The keys of [[serve]] that say what a service is; at most one of them is there.
