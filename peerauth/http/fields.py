@@ -26,6 +26,7 @@ DROPPED: Final = b"-"  # it ends here, or by its own name: we look at it
 
 HOP_BY_HOP: Final = frozenset({
     b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection",
+    b"proxy",  # is none; in CGI's environment it sets the proxy of the program (CVE-2016-5385)
 })  # fmt: skip
 # What a trailer may not be (RFC 9110 section 6.5.1): what frames, routes, changes or authenticates the message.
 _NO_TRAILER: Final = frozenset({
@@ -52,8 +53,8 @@ class Treatment(dict[bytes, bytes]):
     def __missing__(self, name: bytes) -> bytes:
         lower = name.lower()
         kind = lower if lower in self._judged else PASSED
-        if lower in HOP_BY_HOP or self._ended(lower):
-            kind = DROPPED
+        if lower in HOP_BY_HOP or self._ended(lower) or (not kind and lower.replace(b"_", b"-") in self._judged):
+            kind = DROPPED  # CGI and its kind take Content_Length for Content-Length
         if len(self) < _MOST_SPELLINGS:
             self[name] = kind
         return kind

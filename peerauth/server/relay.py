@@ -6,6 +6,7 @@ A goodbye is passed on as a half-close, a broken connection as a reset, so that 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable
 
@@ -31,7 +32,9 @@ def target_down(name: str, target: Address, audit: Audit) -> Callable[[OSError |
     """What tells the log that the target of the service of this name cannot be reached."""
 
     def failed(error: OSError | UnicodeError) -> None:
-        reason = "no answer in time" if isinstance(error, TimeoutError) else getattr(error, "strerror", None) or str(error)
+        number = getattr(error, "errno", None) or 0  # of the resolver: below 0, with words of its own
+        words = os.strerror(number) if number > 0 else getattr(error, "strerror", None) or str(error)
+        reason = "no answer in time" if isinstance(error, TimeoutError) else words
         text = f"the target {target} cannot be reached: {reason}"
         audit.refused(Event("target-down", text, "is the program behind it running?", name, code="target-down"))
 
