@@ -3,8 +3,8 @@
 1. A rule's path is one path, or with a "/" at its end everything below it, itself included.
 2. The rule with the longest path decides. What no rule allows is refused.
 3. Of the rules with that path those that name the method decide, or else those that name none; who names GET names HEAD.
-4. A rule guards more than it gives. Programs disagree about case, about a final slash, about what comes after a file's name
-   (`/admin.php/x`, `/admin.json`): what some of them would take for the rule's path, and is not, is refused.
+4. A rule guards more than it gives. Programs disagree about case, about a final slash, about what may follow a name
+   (`/admin.json`, `/admin.php/x`): what some of them would take for the rule's path, and is not, is refused.
 """
 
 from __future__ import annotations
@@ -44,17 +44,19 @@ class Denied:
 class Routes:
     """The rules of a service, in their order, and ready to decide."""
 
-    __slots__ = ("_all", "_by_key")
+    __slots__ = ("_all", "_by_key", "_longest")
 
     def __init__(self, routes: Iterable[Route]) -> None:
         """Raises ValueError where two paths differ only in what programs do not agree about."""
         self._all = tuple(routes)
         self._by_key: dict[str, list[Route]] = {}
+        self._longest = 0
         for route in self._all:
             rules = self._by_key.setdefault(_key(route.path), [])
             if rules and rules[0].path != route.path:
                 raise ValueError(route.path, rules[0].path)
             rules.append(route)
+            self._longest = max(self._longest, len(_key(route.path)))
 
     def __iter__(self) -> Iterator[Route]:
         return iter(self._all)
@@ -92,18 +94,13 @@ class Routes:
     def _nearest(self, path: str) -> list[Route]:
         """The rules with the longest path that this is, or is below, or could be taken for."""
         key = _key(path)
-        if (rules := self._by_key.get(key)) is not None:
-            return rules
-        above, slash, name = key.rpartition("/")
-        while "." in name:  # a suffix of the last name: admin.json
-            name = name.rpartition(".")[0]
-            if (rules := self._by_key.get(above + slash + name)) is not None:
+        at = len(key)
+        while at >= 0:
+            if at <= self._longest and (rules := self._by_key.get(key[:at].rstrip(". "))) is not None:
                 return rules
-        while slash:
-            if (rules := self._by_key.get(above)) is not None:
-                return rules
-            above, slash, _ = above.rpartition("/")
-        return self._by_key.get("", [])
+            end = min(at, self._longest + 1)  # what is longer than every rule is not looked at piece by piece
+            at = max(key.rfind("/", 0, end), key.rfind(".", 0, end))
+        return []
 
 
 def _covers(rule: str, path: str) -> bool:

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from peerauth.address import Address
 from tests.support.engine import Caller, identity
 from tests.support.recorder import Recorder, recorder
 from tests.support.workers import Home, Serving, serving
@@ -58,12 +59,18 @@ def say(tls: ssl.SSLSocket, pieces: Iterable[bytes]) -> bytes:
 
 
 @contextlib.contextmanager
-def door(place: Path, settings: str = "", *, workers: int = 1) -> Iterator[Door]:
-    """A proxy with these further settings of its one service."""
+def proxy(place: Path, to: Address, settings: str = "", *, workers: int = 1) -> Iterator[Serving]:
+    """A proxy to this address, with these further settings of its one service; alice and bob are its peers."""
     home = Home(place)
     for name in ("alice", "bob"):
         home.pin(name)
-    with recorder() as program:
-        service = f'[[serve]]\nname = "web"\nlisten = "127.0.0.1:0"\nhttp = "http://{program.address}"\n{settings}'
-        with serving(home, settings=service, listen=None, workers=workers, relay=False) as node:
-            yield Door(node, program)
+    service = f'[[serve]]\nname = "web"\nlisten = "127.0.0.1:0"\nhttp = "http://{to}"\n{settings}'
+    with serving(home, settings=service, listen=None, workers=workers, relay=False) as node:
+        yield node
+
+
+@contextlib.contextmanager
+def door(place: Path, settings: str = "") -> Iterator[Door]:
+    """A proxy with these further settings, and what it keeps."""
+    with recorder() as program, proxy(place, program.address, settings) as node:
+        yield Door(node, program)

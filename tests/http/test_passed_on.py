@@ -236,7 +236,8 @@ def test_records_may_begin_and_end_anywhere(shared: Door, cuts: set[int]) -> Non
     pieces = [STREAM[start:end] for start, end in itertools.pairwise(places)]
     answer = shared.say(*pieces)
     assert [joined(request) for request in shared.program.requests] == [joined(request) for request in HEARD]
-    assert answer == OK * (len(HEARD) - 1) + OK.replace(b"3\r\n\r\n", b"3\r\nConnection: close\r\n\r\n")
+    assert answer.startswith(OK * (len(HEARD) - 1))
+    assert answer.count(b"\r\n\r\nok\n") == len(HEARD)
 
 
 def test_byte_by_byte_it_is_the_same(shared: Door) -> None:
