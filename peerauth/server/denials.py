@@ -15,15 +15,19 @@ def denied_event(
     denied: Denied, asked: str, *, service: str, peer: Peer, fingerprint: Fingerprint | str, address: str
 ) -> Event:
     """For `Audit.refused`: a peer can ask as often as it likes. `asked` is the method and the path, as they came."""
+    if denied.path is None:
+        code, hint = "no-route", "what no route in config.toml leads to is for nobody"
+    else:
+        code, hint = "route", "who may is said by routes in config.toml"
     return Event(
         "denied",
         f"{peer.name} from {address}: {printable(asked, _SHOWN)}: {denied.rule}",
-        "who may is said by routes in config.toml",
+        hint,
         service=service,
         address=address,
         peer=peer.name,
         fingerprint=str(fingerprint),
-        code="no-route" if denied.path is None else "route",
+        code=code,
     )
 
 

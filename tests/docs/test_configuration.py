@@ -58,10 +58,13 @@ def asked_for(parse: Parse, text: str, monkeypatch: pytest.MonkeyPatch) -> set[s
 
 
 def test_every_key_of_config_toml_is_listed_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = asked_for(config, '[node]\nname = "x"\n[[serve]]\nlisten = ":1"\n', monkeypatch)
+    serve = '[node]\nname = "x"\n[[serve]]\nlisten = ":1"\n'
+    kinds = ("", 'http = "http://127.0.0.1:2"\nroutes = [{ path = "/" }]\n')
+    known: set[str] = set().union(*(asked_for(config, serve + kind, monkeypatch) for kind in kinds))
     tables = {
         "node": "[node]",
         "serve[1]": "[[serve]]",
+        "serve[1].routes[1]": "[[serve.routes]]",
         "limits": "[limits]",
         "refusals": "[refusals]",
         "rotation": "[rotation]",

@@ -68,8 +68,9 @@ def test_what_a_route_allows_is_passed_on_as_it_was_judged(routed: Door, line: b
 SPELLINGS = r"""
 /admin /admin/ /admin/x //admin/x /./admin/x /x/../admin/x /%61dmin/x /admin%2fx /admin%2Fx /admin%5cx /admin\x /admin;/x
 /admin;x=y/z /x;/../admin/x /x/..;/admin/x /%2e/admin/x /%2e%2e/admin/x /x/%2e%2e/admin/x /x/.%2e/admin/x /x%2f..%2fadmin/x
-/x%5c..%5cadmin/x /%252e%252e/admin/x /x/%252e%252e/admin/x /admin%252fx /admin%00/x /admin/x%00 /admin%20/x /admin./x /admin.
-/admin..;/x /admin%09/x /admin%0a/x /admin%0d%0a/x /ADMIN/x /Admin /aDMIN/ /admin.json /admin.html /admin.php/x /admin%3f
+/x%5c..%5cadmin/x /%252e%252e/admin/x /x/%252e%252e/admin/x /admin%252fx /admin%00/x /admin/x%00 /admin%20/x /admin./x
+/admin. /admin..;/x /admin%09/x /admin%0a/x /admin%0d%0a/x /ADMIN/x /Admin /aDMIN/ /admin.json /admin.html /admin.php/x
+/admin%3f
 /admin%23 /admin%3b/x /adm%69n/x /%2f/admin/x /%2fadmin/x /.%00/admin/x /..%00/admin/x /..%c0%af/admin/x /x%c0%afadmin
 /%c0%aeadmin /%c0%ae%c0%ae/admin /x/%e0%80%ae./admin/x /%ef%bd%81dmin/x /admin%ef%bc%8fx /admin%e2%80%8b/x /admin%c2%ad/x
 /admin/status/ /admin/status/x /admin/STATUS /admin/status.json /admin/status;x /admin/status%2f /admin/status%20
