@@ -66,7 +66,7 @@ def test_the_method_that_a_field_would_name_is_refused() -> None:
 
 def test_nginx_as_the_page_has_it_knows_who_is_calling(tmp_path: Path) -> None:
     (block,) = blocks(PAGE, "nginx")
-    with nginx(tmp_path / "nginx", block.text, "listen 127.0.0.1:8080;") as where, proxy(tmp_path, where) as node:
+    with nginx(tmp_path / "nginx", block.text, "listen 127.0.0.1:8000;") as where, proxy(tmp_path, where) as node:
 
         def ask(name: str, method: str) -> str:
             request = f"{method} / HTTP/1.1\r\nHost: node\r\nX-Peer-Name: alice\r\nConnection: close\r\n\r\n"
