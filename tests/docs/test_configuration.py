@@ -52,7 +52,12 @@ def asked_for(parse: Parse, text: str, monkeypatch: pytest.MonkeyPatch) -> set[s
         asked.add(f"{table._prefix}{key}")
         return real(table, key, *expected)  # type: ignore[arg-type]
 
+    def has(table: Table, key: str) -> bool:
+        asked.add(f"{table._prefix}{key}")
+        return key in table._values
+
     monkeypatch.setattr(Table, "_get", spy)
+    monkeypatch.setattr(Table, "has", has)
     parse(text)
     return asked
 
