@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.contenders.model import Contender, Place, reload_at_once
@@ -27,8 +27,16 @@ max_connections = {place.connections + 100}
 
 
 def _arguments(place: Place) -> list[str]:
+    return _serve(place, "--target", f"127.0.0.1:{place.target}")
+
+
+def _http_arguments(place: Place) -> list[str]:
+    return _serve(place, "--http", f"http://127.0.0.1:{place.target}")
+
+
+def _serve(place: Place, *kind: str) -> list[str]:
     words = ["-m", "peerauth", "serve", "--quiet", "--home", str(place.directory)]
-    words += ["--listen", f"127.0.0.1:{place.listen}", "--target", f"127.0.0.1:{place.target}"]
+    words += ["--listen", f"127.0.0.1:{place.listen}", *kind]
     return words if place.workers == 1 else [*words, "--workers", str(place.workers)]
 
 
@@ -85,3 +93,4 @@ PEERAUTH = _Ourselves(
     reload=reload_at_once,
     note="this checkout; the exact certificate",
 )
+PEERAUTH_HTTP = replace(PEERAUTH, arguments=_http_arguments, http=True)

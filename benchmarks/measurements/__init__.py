@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from benchmarks.bench import Bench, Measurement
 from benchmarks.contenders import Contender
-from benchmarks.measurements import bulk, commands, handshakes, limits, memory, pings, pool, workers
+from benchmarks.measurements import bulk, commands, handshakes, limits, memory, pings, pool, requests, workers
 
-_PLANS = (handshakes, bulk, pings, memory, pool, workers, limits, commands)
+_PLANS = (handshakes, bulk, pings, requests, memory, pool, workers, limits, commands)
 
 
 def plan(bench: Bench, contenders: Sequence[Contender]) -> list[Measurement]:

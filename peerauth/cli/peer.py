@@ -176,7 +176,7 @@ def rename(
     directory.rename(_checked(old), _checked(new))
     forget_peer(State(config.path.parent), old)
     for service in config.services:
-        if service.policy.names and old in service.policy.names:
+        if any(old in (policy.names or ()) for policy in service.policies):
             ui.warn(
                 f"{ui.path(config.path)} still says {old}: the service '{service.name}' does not admit {new}",
                 f"write {new} instead of {old} there",

@@ -28,6 +28,10 @@ def serve(
         str | None,
         typer.Option("--target", metavar="ADDRESS", help="Relay to HOST:PORT or unix:PATH; without it: say hello."),
     ] = None,
+    http: Annotated[
+        str | None,
+        typer.Option("--http", metavar="URL", help="Pass HTTP on to http://HOST:PORT or unix:PATH, with who is calling."),
+    ] = None,
     allow: Annotated[
         list[str] | None, typer.Option("--allow", metavar="PEER", help="Only this peer, tag:NAME or @group; repeatable.")
     ] = None,
@@ -46,7 +50,7 @@ def serve(
     Peers that are added, changed or removed meanwhile count at once; a removed peer's connections end.
     """
     own = load_own(ui, passphrase_file)
-    services = _services(own.config, listen or [], {"--target": target}, allow, on_unknown)
+    services = _services(own.config, listen or [], {"--target": target, "--http": http}, allow, on_unknown)
     offer(ui, own, services, workers)
 
 
@@ -85,6 +89,6 @@ def _kind(name: str, value: str) -> Kind:
     """What this option says that the service is."""
     from peerauth.store import kinds
 
-    makers = {"--target": kinds.relay}
+    makers = {"--target": kinds.relay, "--http": kinds.http}
     with option(name):
         return makers[name](value)

@@ -65,7 +65,8 @@ def _carrying(own: Own, directory: PeerDirectory) -> Callable[[Callable[[Event],
 def _warn_of_strangers(ui: Ui, services: tuple[Service, ...], directory: PeerDirectory) -> None:
     """Say who is allowed and not pinned: it may be a slip of the pen, or somebody who is still to come."""
     pinned = directory.current
-    named = [(s.name, name) for s in services for name in sorted(s.policy.names or ()) if name not in pinned]
+    allowed = [(s.name, policy.names or ()) for s in services for policy in s.policies]
+    named = [(service, name) for service, names in allowed for name in sorted(names) if name not in pinned]
     for service, name in dict.fromkeys(named):
         ui.warn(f"the service '{service}' is for {name}, who is not pinned", f"peerauth peer add FILE --name {name}")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Callable
 
+from peerauth.server.guarded import Application, Receive, Scope, Send
 from peerauth.trust.decision import Admitted
 from peerauth.trust.peers import Peer
 
@@ -14,9 +14,9 @@ _PATHS = ("/", "/hello")
 
 
 async def hello(
-    scope: dict[str, Any],
-    receive: Callable[[], Awaitable[Any]],
-    send: Callable[[dict[str, Any]], Awaitable[None]],
+    scope: Scope,
+    receive: Receive,
+    send: Send,
 ) -> None:
     """`GET /hello`: `Hello, alice!`, or as JSON (Accept: application/json) who the peer is."""
     del receive
@@ -38,14 +38,22 @@ async def hello(
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body.encode()})
 
 
-def hello_handler() -> Callable[[Admitted], asyncio.Protocol]:
-    """The handler of the hello service."""
+def hello_handler(application: Application = hello) -> Callable[[Admitted], asyncio.Protocol]:
+    """The handler of the hello service; `application` is hello, or hello with something before it."""
     from uvicorn.config import Config
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
     from uvicorn.server import ServerState
 
+    class Protocol(HttpToolsProtocol):
+        """HTTP/1.1, in which every request has the peer of the latest decision."""
+
+        def on_message_begin(self) -> None:
+            """A request begins."""
+            self.app_state["peer"] = self.transport.get_extra_info("peer")
+            super().on_message_begin()
+
     config = Config(
-        hello,
+        application,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -58,6 +66,6 @@ def hello_handler() -> Callable[[Admitted], asyncio.Protocol]:
 
     def protocol(admitted: Admitted) -> asyncio.Protocol:
         known = {"peer": admitted.peer, "fingerprint": str(admitted.fingerprint)}
-        return HttpToolsProtocol(config=config, server_state=state, app_state=known)
+        return Protocol(config=config, server_state=state, app_state=known)
 
     return protocol

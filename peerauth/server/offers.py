@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ from peerauth.server.audit import Audit
 from peerauth.server.contexts import Speech
 from peerauth.server.guest import Serve
 from peerauth.store.config import Service
-from peerauth.store.kinds import Hello, Relay
+from peerauth.store.kinds import Hello, Http, Relay
 from peerauth.tls.context import HTTP_1_1
 
 
@@ -29,15 +30,31 @@ async def make_offer(service: Service, audit: Audit) -> Offer:
     """Make this service ready, in the running loop, before anybody is let in. Raises PeerAuthError."""
     match service.kind:
         case Hello():
+            from peerauth.server.guarded import guarded
             from peerauth.server.guest import by_protocol
-            from peerauth.server.hello import hello_handler
+            from peerauth.server.hello import hello, hello_handler
 
-            return Offer(by_protocol(hello_handler()))
+            return Offer(by_protocol(hello_handler(guarded(hello, service, audit))))
         case Relay(target):
             from peerauth.server.relay import relay_service
 
             return Offer(relay_service(service.name, target, audit))
+        case Http():
+            return _proxy(service, service.kind, audit)
     raise AssertionError(f"nobody serves a {type(service.kind).__name__}")
+
+
+def _proxy(service: Service, kind: Http, audit: Audit) -> Offer:
+    from peerauth.server.front import make_front
+    from peerauth.server.patience import Patience
+    from peerauth.server.proxy import proxy_service
+
+    patience = Patience(asyncio.get_running_loop(), kind.timeout / 4)
+
+    async def close() -> None:
+        patience.close()
+
+    return Offer(proxy_service(make_front(service, kind, audit, patience)), close)
 
 
 def speech_of(service: Service) -> Speech:

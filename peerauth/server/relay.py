@@ -6,6 +6,7 @@ A goodbye is passed on as a half-close, a broken connection as a reset, so that 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable
 
@@ -23,13 +24,21 @@ from peerauth.trust.peers import Peer
 
 def relay_service(name: str, target: Address, audit: Audit) -> Serve:
     """The service of this name that leads to `target`; the log hears when that cannot be reached."""
+    failed = target_down(name, target, audit)
+    return lambda guest: Relay(guest, target, failed)
+
+
+def target_down(name: str, target: Address, audit: Audit) -> Callable[[OSError | UnicodeError], None]:
+    """What tells the log that the target of the service of this name cannot be reached."""
 
     def failed(error: OSError | UnicodeError) -> None:
-        reason = "no answer in time" if isinstance(error, TimeoutError) else getattr(error, "strerror", None) or str(error)
+        number = getattr(error, "errno", None) or 0  # of the resolver: below 0, with words of its own
+        words = os.strerror(number) if number > 0 else getattr(error, "strerror", None) or str(error)
+        reason = "no answer in time" if isinstance(error, TimeoutError) else words
         text = f"the target {target} cannot be reached: {reason}"
         audit.refused(Event("target-down", text, "is the program behind it running?", name, code="target-down"))
 
-    return lambda guest: Relay(guest, target, failed)
+    return failed
 
 
 class Relay:
@@ -84,7 +93,7 @@ class Relay:
         """Reach the target and join the two."""
         sock = connected_at_once(self._target)
         if sock is not None:
-            self._join(sock)
+            self.join(sock)
         else:
             self._dialling = self._loop.create_task(self._dial())
 
@@ -100,14 +109,16 @@ class Relay:
             self.abort()
             raise
         self._dialling = None
-        self._join(sock)
+        self.join(sock)
 
-    def _join(self, sock: socket.socket) -> None:
+    def join(self, sock: socket.socket, said: bytes = b"", heard: bytes = b"") -> None:
+        """Join the peer and a target that is reached; what was `said` by the peer and `heard` of the target goes first."""
         self._far = far = Plain(self._loop, sock)
         self._up = Flow(self, self._buffer, self._near, far, self._awake.stay)
         self._down = Flow(self, self._buffer, far, self._near, self._awake.stay)
-        for flow in (self._up, self._down):
-            flow.start()
+        self._down.start(heard)
+        if self._up is not None:  # what was heard first may not have gone
+            self._up.start(said)
 
     def ended(self, flow: Flow) -> None:
         """As Owner.ended."""

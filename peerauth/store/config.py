@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from peerauth.address import Address, parse_address
 from peerauth.errors import BadInput, printable
@@ -15,6 +15,9 @@ from peerauth.store.kinds import Hello, Kind, OnUnknown, check_on_unknown, read_
 from peerauth.store.schema import Table, parse_span, parse_toml, read_acceptance
 from peerauth.trust.peers import Acceptance, check_name
 from peerauth.trust.policy import Policy
+
+if TYPE_CHECKING:
+    from peerauth.http.routes import Routes
 
 FILE_NAME = "config.toml"
 MAXIMUM_BYTES = 1 << 20
@@ -35,13 +38,22 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One `[[serve]]` block: where it listens, what it is, whom it is for, and what is done with everybody else."""
+    """One `[[serve]]` block: where it listens, what it is, and whom it is for; with routes, for whom each path is.
+
+    `on_unknown`: what is done with everybody else.
+    """
 
     name: str
     listen: Address
     kind: Kind = field(default_factory=Hello)
     policy: Policy = field(default_factory=Policy)
     on_unknown: OnUnknown = "refuse"
+    routes: Routes | None = None
+
+    @property
+    def policies(self) -> tuple[Policy, ...]:
+        """Its own, and those of its routes."""
+        return (self.policy, *(route.policy for route in self.routes or ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +181,13 @@ def _service(table: Table, groups: dict[str, list[str]]) -> Service:
     explains = table.choice("on_unknown", ("refuse", "explain"), "refuse") == "explain"
     with table.about("on_unknown"):
         on_unknown = check_on_unknown("explain" if explains else "refuse", kind)
+    routes = None
+    if table.has("routes"):
+        from peerauth.store.web import read_routes  # noqa: PLC0415 - most commands read config.toml and no HTTP
+
+        routes = read_routes(table, lambda allow: make_policy(name, allow, groups), speaks_http=kind.speaks_http)
     table.done()
-    return Service(name, listen, kind, policy, on_unknown)
+    return Service(name, listen, kind, policy, on_unknown, routes)
 
 
 def policy_for(config: Config, service: str, allow: list[str] | None) -> Policy:
@@ -180,7 +197,8 @@ def policy_for(config: Config, service: str, allow: list[str] | None) -> Policy:
 
 def reserved_names(config: Config, policies: Iterable[Policy] = ()) -> frozenset[str]:
     """The names that a service or a group is made for: nobody takes one of them for themselves."""
-    allowed = [policy.names or frozenset() for policy in (*policies, *(service.policy for service in config.services))]
+    served = (policy for service in config.services for policy in service.policies)
+    allowed = [policy.names or frozenset() for policy in (*policies, *served)]
     members = (member for group in config.groups.values() for member in group if not member.startswith("tag:"))
     return frozenset().union(*allowed, members)
 

@@ -6,13 +6,14 @@ A kind is a frozen value with what its keys and options say; it does nothing by 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from peerauth.address import Address, parse_address
-from peerauth.errors import BadInput
+from peerauth.errors import BadInput, printable
 from peerauth.store.schema import Table
 
+HTTP_TIMEOUT = 60.0  # seconds
 OnUnknown = Literal["refuse", "explain"]  # what is done with somebody who is not admitted
 
 
@@ -65,6 +66,58 @@ def check_on_unknown(chosen: OnUnknown, kind: Kind) -> OnUnknown:
     return chosen
 
 
+def _usual_headers() -> frozenset[str]:
+    from peerauth.http.introduction import DEFAULT_HEADERS  # noqa: PLC0415 - most commands read config.toml and no HTTP
+
+    return DEFAULT_HEADERS
+
+
+@dataclass(frozen=True, slots=True)
+class Http(Kind):
+    """Requests of peers to a program that speaks HTTP/1.1 in the clear, which is told who is calling.
+
+    `timeout`, in seconds, bounds each wait for the program or the peer to go on with what it has begun. `headers`: the
+    fields in which the program is told.
+    """
+
+    speaks_http: ClassVar[bool] = True
+    target: Address
+    timeout: float = HTTP_TIMEOUT
+    headers: frozenset[str] = field(default_factory=_usual_headers)
+
+    def __str__(self) -> str:
+        return f"passes HTTP on to {self.target}"
+
+    @property
+    def leads_to(self) -> str | None:
+        """The target."""
+        return str(self.target)
+
+
+def http(target: str) -> Http:
+    """A proxy to this URL, `http://HOST:PORT`, or to `unix:PATH`. Raises BadInput("bad-address")."""
+    return Http(_http_address(target))
+
+
+def _http_address(text: str) -> Address:
+    scheme, there, rest = text.strip().partition("://")
+    if not there:
+        return parse_address(text, what="target")
+    if scheme.lower() != "http":
+        raise BadInput(
+            "bad-address",
+            f"the target '{printable(text, 80)}' is not http://HOST:PORT",
+            "the program behind the door is reached in the clear: write http://, or unix:PATH",
+        )
+    if "/" in rest.removesuffix("/"):
+        raise BadInput(
+            "bad-address",
+            f"the target '{printable(text, 80)}' has a path; requests are passed on with their own",
+            f"write: http://{printable(rest.partition('/')[0], 60)}",
+        )
+    return parse_address(rest.removesuffix("/"), default_port=80, what="target")
+
+
 def relay(target: str) -> Relay:
     """A relay to this address. Raises BadInput("bad-address")."""
     return Relay(parse_address(target, what="target"))
@@ -75,8 +128,16 @@ def _relay(table: Table, target: str) -> Relay:
         return relay(target)
 
 
+def _http(table: Table, target: str) -> Http:
+    from peerauth.store.web import read_headers  # noqa: PLC0415 - as above
+
+    with table.about("http"):
+        address = _http_address(target)
+    return Http(address, table.seconds("timeout", HTTP_TIMEOUT, 0.1, 3600), read_headers(table))
+
+
 # The keys of [[serve]] that say what a service is; at most one of them is there.
-_KINDS: dict[str, Callable[[Table, str], Kind]] = {"target": _relay}
+_KINDS: dict[str, Callable[[Table, str], Kind]] = {"target": _relay, "http": _http}
 
 
 def read_kind(table: Table) -> Kind:

@@ -136,6 +136,11 @@ class Table:
             raise self.error(key, f"must be written as [[{key}]]")
         return [Table(item, self._path, f"{self._prefix}{key}[{index}].") for index, item in enumerate(value, 1)]
 
+    def has(self, key: str) -> bool:
+        """Whether there is such a key, whatever its value; it is known from now on."""
+        self._known.append(key)
+        return key in self._values
+
     def keys(self) -> list[str]:
         """Every key that is there, all of them known from now on: for tables whose keys are names."""
         self._known.extend(self._values)

@@ -98,6 +98,12 @@ class Session:
         self.heard = False  # whether the other side has said anything
         self.other_version = False  # whether it asked for a version of peerauth/ that is not spoken here
 
+    @property
+    def own_certificate(self) -> bytes:
+        """The certificate that was shown to the other side, as DER."""
+        shown = self._connection.get_certificate()
+        return b"" if shown is None else crypto.dump_certificate(crypto.FILETYPE_ASN1, shown)
+
     def judge(self, der: bytes | None) -> Decision:
         """Decide about this leaf and remember both; asked by the verify callback."""
         self.certificate = der

@@ -34,6 +34,7 @@ _ISSUED_AND_PINNED = (
     "only this exact certificate is pinned, not its issuer; if its software renews it over the same key "
     "(certbot: --reuse-key), pin that with --pin key"
 )
+_NOT_PLAIN = re.compile(r"\\([\"\\])|[^ !#-~]")  # an escaped quote or backslash, and what is no plain ASCII
 _SHORT = {
     NameOID.COMMON_NAME: "CN",
     NameOID.SERIAL_NUMBER: "serialNumber",
@@ -166,6 +167,27 @@ class Certificate:
         )
 
     @cached_property
+    def rfc4514_subject(self) -> str:
+        """The subject for programs (RFC 4514), in printable ASCII without a quote: other bytes are escaped as hex."""
+        try:
+            text = self._x509.subject.rfc4514_string(
+                {NameOID.SERIAL_NUMBER: "serialNumber", NameOID.EMAIL_ADDRESS: "emailAddress"}
+            )
+        except ValueError:
+            return ""
+        return _NOT_PLAIN.sub(lambda found: "".join(f"\\{byte:02X}" for byte in (found[1] or found[0]).encode()), text)
+
+    @cached_property
+    def dns_names(self) -> tuple[str, ...]:
+        """The DNS names of the subjectAltName, as they are there."""
+        return self._alternative(x509.DNSName)
+
+    @cached_property
+    def uris(self) -> tuple[str, ...]:
+        """The URIs of the subjectAltName, as they are there."""
+        return self._alternative(x509.UniformResourceIdentifier)
+
+    @cached_property
     def is_ca(self) -> bool:
         """Whether software that trusts by chain would let this certificate issue others (CA:TRUE, or X.509 v1)."""
         constraints = self._extension(x509.BasicConstraints)
@@ -209,6 +231,10 @@ class Certificate:
         if not self.self_signed:
             found.append(_ISSUED + ("its key is pinned, not its issuer" if by_key else _ISSUED_AND_PINNED))
         return found
+
+    def _alternative(self, kind: type[x509.DNSName | x509.UniformResourceIdentifier]) -> tuple[str, ...]:
+        extension = self._extension(x509.SubjectAlternativeName)
+        return () if extension is None else tuple(name.value for name in extension if isinstance(name, kind))
 
     def _extension(self, kind: type[_Extension]) -> _Extension | None:
         try:

@@ -41,7 +41,7 @@ VALUES = st.recursive(
     max_leaves=6,
 )
 NODE_KEYS = st.sampled_from(["name", "key", "certificate", "peers", "min_tls", "nmae"])
-SERVE_KEYS = st.sampled_from(["name", "listen", "target", "allow", "lisen"])
+SERVE_KEYS = st.sampled_from(["name", "listen", "target", "allow", "routes", "lisen"])
 LIMIT_KEYS = st.sampled_from(["handshake_timeout", "max_handshakes", "max_connections", "drain", "drian"])
 NOTE_KEYS = st.sampled_from(["note", "tags", "address", "pin", "from", "until", "max_connections", "util"])
 DOCUMENTS = st.fixed_dictionaries(

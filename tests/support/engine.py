@@ -24,12 +24,13 @@ import pytest
 import uvloop
 
 from peerauth.address import Address, parse_address
+from peerauth.http.routes import Routes
 from peerauth.server.audit import Event
 from peerauth.server.guest import Handler, by_protocol
 from peerauth.server.porch import Porter
 from peerauth.server.server import Server
 from peerauth.store.config import Config, Limits, Service
-from peerauth.store.kinds import Hello, OnUnknown, Relay
+from peerauth.store.kinds import Hello, Kind, OnUnknown, Relay
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.tls.context import MinimumVersion
 from peerauth.trust.decision import Admitted
@@ -189,10 +190,12 @@ async def running(
     target: Address | None = None,
     hello: bool = False,
     on_unknown: OnUnknown = "refuse",
+    kind: Kind | None = None,
+    routes: Routes | None = None,
     config: Config | None = None,
     host: str = "127.0.0.1",
 ) -> AsyncIterator[Running]:
-    """A server on a port of `host`, stopped with the block: it greets, relays to `target`, or says hello over HTTP."""
+    """A server on a port of `host`, stopped with the block: it greets, relays to `target`, says hello over HTTP, or is of `kind`."""
     directory = PeerDirectory(yard.path)
     directory.refresh()
     events: list[Event] = []
@@ -206,7 +209,8 @@ async def running(
     try:
         if target is not None or hello:
             kind = Hello() if target is None else Relay(target)
-            bound = await server.add_service(Service(policy.service, where, kind, policy, on_unknown))
+        if kind is not None:
+            bound = await server.add_service(Service(policy.service, where, kind, policy, on_unknown, routes))
         else:
             bound = server.listen(where, by_protocol(handler), policy)
         node = Running(server, bound[0].port, events)

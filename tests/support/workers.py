@@ -146,7 +146,7 @@ def serving(
     home: Home,
     *words: str,
     workers: int = 2,
-    listen: str = "127.0.0.1:0",
+    listen: str | None = "127.0.0.1:0",
     limits: str = "drain = 5",
     settings: str = "",
     relay: bool = True,
@@ -154,9 +154,10 @@ def serving(
     program: Sequence[str] = ("-m", "peerauth"),
     read: bool = True,
 ) -> Iterator[Serving]:
-    """Serve a relay to something that echoes, or hello; ended with the block, by force if it must be."""
+    """Serve a relay to something that echoes, or hello, or what the settings say (`listen` None); ended with the block."""
     home.configure(f"{settings}\n[limits]\n{limits}\nworkers = {workers}\n")
-    command = [sys.executable, *program, "serve", "--home", str(home.home), "--json", "--listen", listen]
+    command = [sys.executable, *program, "serve", "--home", str(home.home), "--json"]
+    command += [] if listen is None else ["--listen", listen]
     errors = home.home.parent / f"errors-{time.monotonic_ns()}"
     with (
         target(behave) as where,
