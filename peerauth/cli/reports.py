@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from peerauth.store.peerdir import PeerDirectory
 
 _NAMED = 5  # peers, when it is said for whom a service is
-_LOUD = {"refused", "ended", "problem", "target-down", "left-out", "worker-ended", "expires"}
+_LOUD = {"refused", "ended", "problem", "target-down", "left-out", "worker-ended", "command-ended", "expires"}
 
 
 class Reports:

@@ -47,9 +47,13 @@ class Flow:
         self.pending = b""  # what the sink did not take
         self._stop: Stop = None  # what stopped the reading of what is pending
 
-    def start(self) -> None:
-        """Listen to the source."""
-        self._source.when_readable(self._readable)
+    def start(self, first: bytes = b"") -> None:
+        """Listen to the source, once the sink has taken `first`, which is not of the source."""
+        if first:
+            self.pending = first
+            self._writable()
+        else:
+            self._source.when_readable(self._readable)
 
     def _readable(self) -> None:
         buffer = self._buffer

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from peerauth.server.audit import Audit
 from peerauth.server.guest import Serve
 from peerauth.store.config import Service
-from peerauth.store.kinds import Hello, Relay
+from peerauth.store.kinds import Command, Hello, Relay
 from peerauth.tls.context import HTTP_1_1
 
 
@@ -32,10 +32,15 @@ async def make_offer(service: Service, audit: Audit) -> Offer:
             from peerauth.server.hello import hello_handler
 
             return Offer(by_protocol(hello_handler()))
-        case Relay(target):
+        case Relay(targets, proxy_protocol, patient):
+            from peerauth.server.backends import Backends
+            from peerauth.server.proxy_protocol import introduce
             from peerauth.server.relay import relay_service
 
-            return Offer(relay_service(service.name, target, audit))
+            backends = Backends(service.name, targets, audit, patient=patient)
+            return Offer(relay_service(backends, introduce if proxy_protocol else None))
+        case Command():
+            return await make_offer(replace(service, kind=service.kind.front), audit)
     raise AssertionError(f"nobody serves a {type(service.kind).__name__}")
 
 

@@ -10,8 +10,7 @@ import socket
 from collections.abc import Callable
 
 from peerauth.address import Address
-from peerauth.net.reach import CONNECT_TIMEOUT, connected_at_once, reach
-from peerauth.server.audit import Audit, Event
+from peerauth.server.backends import Backends
 from peerauth.server.ends import Plain, Tls
 from peerauth.server.flow import Flow
 from peerauth.server.guest import Guest, Serve
@@ -20,48 +19,49 @@ from peerauth.tls.linger import linger
 from peerauth.trust.decision import Admitted
 from peerauth.trust.peers import Peer
 
+Introduce = Callable[[Guest], bytes]
 
-def relay_service(name: str, target: Address, audit: Audit) -> Serve:
-    """The service of this name that leads to `target`; the log hears when that cannot be reached."""
 
-    def failed(error: OSError | UnicodeError) -> None:
-        reason = "no answer in time" if isinstance(error, TimeoutError) else getattr(error, "strerror", None) or str(error)
-        text = f"the target {target} cannot be reached: {reason}"
-        audit.refused(Event("target-down", text, "is the program behind it running?", name, code="target-down"))
-
-    return lambda guest: Relay(guest, target, failed)
+def relay_service(backends: Backends, introduce: Introduce | None = None) -> Serve:
+    """The service that leads to one of these; `introduce` says what such a one hears first."""
+    if introduce is None:
+        return lambda guest: Relay(guest, backends)
+    return lambda guest: Relay(guest, backends, introduce(guest))
 
 
 class Relay:
-    """One admitted connection and its target. Nothing is read of the peer until the target is reached."""
+    """One admitted connection and its target. Nothing is read of the peer until the target is reached.
+
+    `first` is what the target hears before the peer.
+    """
 
     __slots__ = (
         "_awake",
+        "_backends",
         "_buffer",
         "_closed",
         "_dialling",
         "_down",
         "_ended",
-        "_failed",
         "_far",
+        "_first",
         "_loop",
         "_lost",
         "_near",
-        "_target",
         "_up",
         "admitted",
         "session",
     )
 
-    def __init__(self, guest: Guest, target: Address, failed: Callable[[OSError | UnicodeError], None]) -> None:
+    def __init__(self, guest: Guest, backends: Backends, first: bytes = b"") -> None:
         self._loop = guest.loop
         self._awake = guest.awake
         self._buffer = guest.buffer
         self._lost = guest.lost
         self.session = guest.session
         self.admitted: Admitted = guest.admitted
-        self._target = target
-        self._failed = failed
+        self._backends = backends
+        self._first = first
         self._near = Tls(guest.loop, guest.sock, guest.session)
         self._dialling: asyncio.Task[None] | None = None
         self._far: Plain | None = None
@@ -82,18 +82,17 @@ class Relay:
 
     def start(self) -> None:
         """Reach the target and join the two."""
-        sock = connected_at_once(self._target)
+        turn = self._backends.turn()
+        sock = self._backends.at_once(turn)
         if sock is not None:
             self._join(sock)
         else:
-            self._dialling = self._loop.create_task(self._dial())
+            self._dialling = self._loop.create_task(self._dial(turn))
 
-    async def _dial(self) -> None:
+    async def _dial(self, turn: tuple[Address, ...]) -> None:
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                sock = await reach(self._loop, self._target)
-        except (OSError, UnicodeError) as error:  # TimeoutError is one; a name that cannot be one is the other
-            self._failed(error)
+            sock = await self._backends.reach(turn)
+        except (OSError, UnicodeError):  # and the log has it
             self.abort()
             return
         except Exception:  # never a connection that nobody serves and nobody ends
@@ -104,10 +103,10 @@ class Relay:
 
     def _join(self, sock: socket.socket) -> None:
         self._far = far = Plain(self._loop, sock)
-        self._up = Flow(self, self._buffer, self._near, far, self._awake.stay)
-        self._down = Flow(self, self._buffer, far, self._near, self._awake.stay)
-        for flow in (self._up, self._down):
-            flow.start()
+        self._up = up = Flow(self, self._buffer, self._near, far, self._awake.stay)
+        self._down = down = Flow(self, self._buffer, far, self._near, self._awake.stay)
+        up.start(self._first)
+        down.start()
 
     def ended(self, flow: Flow) -> None:
         """As Owner.ended."""

@@ -13,6 +13,7 @@ from peerauth.errors import BadInput, printable
 from peerauth.store.files import read_bounded, shown
 from peerauth.store.kinds import Hello, Kind, read_kind
 from peerauth.store.schema import Table, parse_span, parse_toml, read_acceptance
+from peerauth.store.socketfile import SocketFile, read_socket_file
 from peerauth.trust.peers import Acceptance, check_name
 from peerauth.trust.policy import Policy
 
@@ -41,6 +42,7 @@ class Service:
     listen: Address
     kind: Kind = field(default_factory=Hello)
     policy: Policy = field(default_factory=Policy)
+    file: SocketFile = field(default_factory=SocketFile)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,10 +165,11 @@ def _service(table: Table, groups: dict[str, list[str]]) -> Service:
         raise table.error("listen", "is missing", 'for instance: listen = "0.0.0.0:8443"')
     name = _as_setting(table, "name", table.text("name") or "default")
     kind = read_kind(table)
+    file = read_socket_file(table, listen)
     with table.about("allow"):
         policy = make_policy(name, table.texts("allow"), groups)
     table.done()
-    return Service(name, listen, kind, policy)
+    return Service(name, listen, kind, policy, file)
 
 
 def policy_for(config: Config, service: str, allow: list[str] | None) -> Policy:

@@ -5,11 +5,14 @@ A kind is a frozen value with what its keys and options say; it does nothing by 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import ClassVar
 
 from peerauth.address import Address, parse_address
+from peerauth.errors import BadInput, printable
 from peerauth.store.schema import Table
 
 
@@ -41,39 +44,103 @@ class Hello(Kind):
 
 @dataclass(frozen=True, slots=True)
 class Relay(Kind):
-    """Bytes both ways between the peer and a program that listens in the clear."""
+    """Bytes both ways between the peer and a program that listens in the clear, at one of these targets in turn.
 
-    target: Address
+    `proxy_protocol`: it first hears who the peer is. `patient`: it is waited for while it does not listen yet.
+    """
+
+    targets: tuple[Address, ...]
+    proxy_protocol: bool = False
+    patient: bool = False
 
     def __str__(self) -> str:
-        return f"relays to {self.target}"
+        *others, last = map(str, self.targets)
+        return f"relays to {', '.join(others)} and {last} in turn" if others else f"relays to {last}"
 
     @property
     def leads_to(self) -> str | None:
-        """The target."""
-        return str(self.target)
+        """The targets."""
+        return ", ".join(map(str, self.targets))
 
 
-def relay(target: str) -> Relay:
-    """A relay to this address. Raises BadInput("bad-address")."""
-    return Relay(parse_address(target, what="target"))
+@dataclass(frozen=True, slots=True)
+class Command(Kind):
+    """A program that starts and ends with the server, and serves at a Unix socket of its own: `backend`, while it runs."""
+
+    words: tuple[str, ...]
+    proxy_protocol: bool = False
+    backend: Address | None = None
+
+    def __str__(self) -> str:
+        return f"runs {self.name}"
+
+    @property
+    def name(self) -> str:
+        """The program's, for people."""
+        return printable(PurePath(self.words[0]).name, 40)
+
+    @property
+    def leads_to(self) -> str | None:
+        """The command, as one would type it."""
+        return printable(shlex.join(self.words), 300)
+
+    @property
+    def front(self) -> Kind:
+        """What serves in front of it."""
+        assert self.backend is not None, "it has not been started"
+        return Relay((self.backend,), self.proxy_protocol, patient=True)
 
 
-def _relay(table: Table, target: str) -> Relay:
+def relay(targets: Sequence[str], *, proxy_protocol: bool = False) -> Relay:
+    """A relay to these addresses. Raises BadInput: "bad-address", "bad-target"."""
+    found = tuple(parse_address(target, what="target") for target in targets)
+    if not found:
+        raise BadInput("bad-target", "there is no target in the list")
+    twice = next((target for target in found if found.count(target) > 1), None)
+    if twice is not None:
+        raise BadInput("bad-target", f"the target {twice} is there twice", "each has its turn once")
+    return Relay(found, proxy_protocol)
+
+
+def run(words: Sequence[str], *, proxy_protocol: bool = False) -> Command:
+    """A service by this command. Raises BadInput("bad-command")."""
+    if not words or not words[0]:
+        raise BadInput(
+            "bad-command", "there is no program to run", 'for instance: ["gunicorn", "--bind", "unix:{backend}", "app:app"]'
+        )
+    if any("\0" in word for word in words):
+        raise BadInput("bad-command", "no word of a command has a NUL in it")
+    return Command(tuple(words), proxy_protocol)
+
+
+def _relay(table: Table) -> Relay:
+    targets = table.text_or_texts("target") or []
+    proxy_protocol = _says_proxy(table)
     with table.about("target"):
-        return relay(target)
+        return relay(targets, proxy_protocol=proxy_protocol)
 
 
-# The keys of [[serve]] that say what a service is; at most one of them is there.
-_KINDS: dict[str, Callable[[Table, str], Kind]] = {"target": _relay}
+def _command(table: Table) -> Command:
+    words = table.texts("command") or []
+    proxy_protocol = _says_proxy(table)
+    with table.about("command"):
+        return run(words, proxy_protocol=proxy_protocol)
+
+
+def _says_proxy(table: Table) -> bool:
+    return table.text("proxy_protocol") is not None and table.choice("proxy_protocol", ("v2",), "v2") == "v2"
+
+
+# The keys of [[serve]] that say what a service is; at most one is there. Each reads its value, and what goes with it.
+_KINDS: dict[str, Callable[[Table], Kind]] = {"target": _relay, "command": _command}
 
 
 def read_kind(table: Table) -> Kind:
     """What the service of this table is. Raises BadInput("bad-setting")."""
-    given = {key: value for key in _KINDS if (value := table.text(key)) is not None}
+    given = [key for key in _KINDS if table.has(key)]
     if not given:
         return Hello()
     first, *more = given
     if more:
         raise table.error(first, f"and {more[0]} are two different things to be", "write one [[serve]] block for each")
-    return _KINDS[first](table, given[first])
+    return _KINDS[first](table)

@@ -67,6 +67,11 @@ class Table:
             raise self.error(key, f"must be {expected}")
         return value
 
+    def has(self, key: str) -> bool:
+        """Whether this key is there, whatever it holds."""
+        self._known.append(key)
+        return key in self._values
+
     def text(self, key: str) -> str | None:
         """A string, or None when it is not set."""
         value: str | None = self._get(key, str, "a text in quotes")
@@ -111,6 +116,11 @@ class Table:
         if value is not None and not all(isinstance(item, str) for item in value):
             raise self.error(key, 'must be a list of texts, such as ["alice", "bob"]')
         return None if value is None else list(value)
+
+    def text_or_texts(self, key: str) -> list[str] | None:
+        """A string or a list of strings, as a list; None when it is not set."""
+        value = self._get(key, (str, list), "a text, or a list of texts")
+        return [value] if isinstance(value, str) else self.texts(key)
 
     def moment(self, key: str) -> datetime | None:
         """A date or a date with time; without a zone it is UTC; a bare date means the end of that day."""

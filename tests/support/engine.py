@@ -186,7 +186,8 @@ async def running(
     limits: Limits | None = None,
     min_tls: MinimumVersion = "1.3",
     handler: Handler = Greeter,
-    target: Address | None = None,
+    target: Address | tuple[Address, ...] | None = None,
+    proxy_protocol: bool = False,
     hello: bool = False,
     config: Config | None = None,
     host: str = "127.0.0.1",
@@ -204,7 +205,11 @@ async def running(
     where = parse_address(f"{host}:0")
     try:
         if target is not None or hello:
-            kind = Hello() if target is None else Relay(target)
+            kind = (
+                Hello()
+                if target is None
+                else Relay((target,) if isinstance(target, Address) else target, proxy_protocol=proxy_protocol)
+            )
             bound = await server.add_service(Service(policy.service, where, kind, policy))
         else:
             bound = server.listen(where, by_protocol(handler), policy)
