@@ -6,6 +6,7 @@ CONNECT_TIMEOUT is for all of them together: of what is left, each gets its shar
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -92,4 +93,8 @@ class Backends:
 
 
 def _reason(error: Exception) -> str:
-    return "no answer in time" if isinstance(error, TimeoutError) else getattr(error, "strerror", None) or str(error)
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, OSError) and error.errno and error.errno > 0:  # not one of the resolver's
+        return os.strerror(error.errno)
+    return getattr(error, "strerror", None) or str(error)

@@ -151,22 +151,25 @@ def hand_over(path: Path, mode: int | None, user: int, group: int) -> None:
     """
     if mode is None and user == group == -1:
         return
-    if not stat.S_ISSOCK(os.lstat(path).st_mode):
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     if sys.platform != "linux":
+        _check_socket(os.lstat(path))
         os.chown(path, user, group, follow_symlinks=False)
         if mode is not None:
             os.chmod(path, mode, follow_symlinks=False)
         return
     descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        _check_socket(os.fstat(descriptor))
         os.chown(f"/proc/self/fd/{descriptor}", user, group)
         if mode is not None:
             os.chmod(f"/proc/self/fd/{descriptor}", mode)
     finally:
         os.close(descriptor)
+
+
+def _check_socket(status: os.stat_result) -> None:
+    if not stat.S_ISSOCK(status.st_mode):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
 
 @contextlib.contextmanager

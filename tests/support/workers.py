@@ -146,7 +146,7 @@ def serving(
     home: Home,
     *words: str,
     workers: int = 2,
-    listen: str = "127.0.0.1:0",
+    listen: str | None = "127.0.0.1:0",
     limits: str = "drain = 5",
     settings: str = "",
     relay: bool = True,
@@ -154,15 +154,19 @@ def serving(
     program: Sequence[str] = ("-m", "peerauth"),
     read: bool = True,
 ) -> Iterator[Serving]:
-    """Serve a relay to something that echoes, or hello; ended with the block, by force if it must be."""
+    """Serve a relay to something that echoes, or hello; ended with the block, by force if it must be.
+
+    With `listen` None it serves what is in `settings`.
+    """
     home.configure(f"{settings}\n[limits]\n{limits}\nworkers = {workers}\n")
-    command = [sys.executable, *program, "serve", "--home", str(home.home), "--json", "--listen", listen]
+    command = [sys.executable, *program, "serve", "--home", str(home.home), "--json"]
+    command += [] if listen is None else ["--listen", listen]
     errors = home.home.parent / f"errors-{time.monotonic_ns()}"
     with (
         target(behave) as where,
         errors.open("wb") as err,
         subprocess.Popen(
-            [*command, *(("--target", str(where)) if relay else ()), *words],
+            [*command, *(("--target", str(where)) if relay and listen else ()), *words],
             cwd=CHECKOUT,
             env=environment(),
             stdin=subprocess.DEVNULL,
