@@ -132,11 +132,16 @@ class Commands:
             time.sleep(_LOOK_AGAIN_S)
 
     def _fork_keeper(self) -> None:
+        for_us = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
         told, self._leash = os.pipe()
-        self._keeper = os.fork()
-        if self._keeper == 0:
-            os.close(self._leash)
-            _keep(told, self._directories)
+        signal.pthread_sigmask(signal.SIG_BLOCK, for_us)  # for as long as the keeper lives
+        try:
+            self._keeper = os.fork()
+            if self._keeper == 0:
+                os.close(self._leash)
+                _keep(told, self._directories)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, for_us)
         os.close(told)
 
     def _end(self) -> None:
@@ -215,9 +220,7 @@ def _keep(told: int, directories: Sequence[Path]) -> None:
     """Be the keeper: there is no way back."""
     try:
         os.setsid()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-            signal.signal(number, signal.SIG_IGN)
-        nothing = os.open(os.devnull, os.O_RDWR)
+        nothing = os.open(os.devnull, os.O_RDONLY)  # whoever reads what we write is to hear of our end, not of its
         for stream in range(3):
             os.dup2(nothing, stream)
         heard = b""

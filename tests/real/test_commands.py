@@ -62,8 +62,8 @@ def uvicorn(place: Path) -> list[str]:
 def nginx(place: Path) -> list[str]:
     """Its configuration needs the path: a shell's work."""
     (place / "nginx.conf").write_text(NGINX.format(place=place))
-    script = f"sed s,BACKEND,$PEERAUTH_BACKEND, {place}/nginx.conf > {place}/own.conf && exec {needs('nginx')} -c {place}/own.conf"
-    return ["sh", "-c", f"{script} -e stderr"]
+    made, own = place / "nginx.conf", place / "own.conf"
+    return ["sh", "-c", f"sed s,BACKEND,$PEERAUTH_BACKEND, {made} > {own} && exec {needs('nginx')} -c {own} -e stderr"]
 
 
 def socat(place: Path) -> list[str]:

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 
@@ -34,8 +35,9 @@ defaults
     timeout server 10s
 frontend here
     bind 127.0.0.1:{port} accept-proxy
-    http-request return status 200 content-type text/plain lf-string "%[src] %[src_port] %[dst] %[dst_port] %[fc_pp_authority]\\n"
+    http-request return status 200 content-type text/plain lf-file {answer}
 """
+Where: TypeAlias = tuple[str, int] | str
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
 
@@ -51,12 +53,13 @@ def backend(request: pytest.FixtureRequest, launch: Launch, tmp_path: Path) -> t
         (place / "nginx.conf").write_text(text)
         launch(needs("nginx"), "-p", place, "-c", place / "nginx.conf", "-e", "stderr", cwd=place).line("nginx/")
     else:
-        (place / "haproxy.cfg").write_text(HAPROXY.format(port=port))
+        (place / "answer").write_text("%[src] %[src_port] %[dst] %[dst_port] %[fc_pp_authority]\n")
+        (place / "haproxy.cfg").write_text(HAPROXY.format(port=port, answer=place / "answer"))
         launch(needs("haproxy"), "-db", "-f", place / "haproxy.cfg", cwd=place)
     return program, Address("127.0.0.1", port)
 
 
-def get(caller: Caller, family: socket.AddressFamily, source: object, where: object) -> tuple[str, object]:
+def get(caller: Caller, family: socket.AddressFamily, source: Where | None, where: Where) -> tuple[str, object]:
     """The body of what is answered, and our own address."""
     with socket.socket(family) as plain:
         plain.settimeout(10)
@@ -85,7 +88,7 @@ async def test_backend_sees_the_peers_address_and_not_ours(tmp_path: Path, backe
         )  # HAProxy (2.6) resets what is said to come from no IP address
         for address in (Address("127.0.0.1"), Address("::1"), *paths):
             (bound,) = await node.server.add_service(Service("web", address, kind, EVERY_PEER))
-            there: object = path if address.path else (address.host, bound.port)
+            there: Where = path if address.path else (address.host, bound.port)
             family = socket.AF_UNIX if address.path else socket.AF_INET6 if address.host == "::1" else socket.AF_INET
             source = ("127.0.0.9", 0) if address.host == "127.0.0.1" else None
             for _ in range(200):  # HAProxy says nothing when it listens

@@ -8,7 +8,6 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -145,7 +144,7 @@ async def test_other_listeners(yard: Yard, tmp_path: Path, listen: str) -> None:
     path = str(tmp_path / "own.sock")
     address, family = (Address("::1", 0), socket.AF_INET6) if listen == "ipv6" else (Address(path=path), socket.AF_UNIX)
 
-    def visit(where: Any) -> tuple[bytes, object]:
+    def visit(where: tuple[str, int] | str) -> tuple[bytes, object]:
         with socket.socket(family) as plain:
             plain.settimeout(10)
             plain.connect(where)

@@ -1,7 +1,7 @@
 """A command for `serve -- COMMAND`: listens at $PEERAUTH_BACKEND and answers each line with facts about itself.
 
-Its words change what it does: `late` (seconds), `deaf` (ignores SIGTERM), `child` (starts another that is as deaf), `never`
-(makes no socket), `exit` (a code, at once), `die` (a code, at the first connection), `brief` (ends by itself when told `end`).
+Told `end`, it ends. Its words change what it does: `late` (by so many seconds), `deaf` (to SIGTERM), `child` (it starts one
+that is as deaf), `never` (it makes no socket), `exit` (with this code, at once).
 """
 
 import json
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 
 def facts() -> dict[str, object]:
@@ -20,7 +21,7 @@ def facts() -> dict[str, object]:
         "pid": os.getpid(),
         "words": sys.argv[1:],
         "variables": {name: value for name, value in os.environ.items() if name.startswith("PEERAUTH_")},
-        "descriptors": sorted(os.listdir("/proc/self/fd")),
+        "descriptors": sorted(path.name for path in Path("/proc/self/fd").iterdir()),
         "files": [os.path.realpath(f"/proc/self/fd/{number}") for number in range(3)],
         "group": os.getpgrp() == os.getpid(),
         "child": CHILD and CHILD.pid,
@@ -45,7 +46,8 @@ if "child" in words:
     CHILD = subprocess.Popen([sys.executable, "-c", "import signal,time; signal.signal(15, signal.SIG_IGN); time.sleep(60)"])
 if "exit" in words:
     sys.exit(int(words["exit"]))
-print("on standard output", flush=True)
+sys.stdout.write("on standard output\n")
+sys.stdout.flush()
 time.sleep(float(words.get("late", 0)))
 if "never" in words:
     time.sleep(60)
