@@ -47,8 +47,8 @@ def serve(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[-- COMMAND ARG...]",
-            help="Start this and relay to the Unix socket at which it serves: $PEERAUTH_BACKEND, {backend} in its words.",
+            metavar="-- COMMAND ARG",
+            help="Start this, and relay to the Unix socket at which it listens: $PEERAUTH_BACKEND, {backend} in it.",
             show_default=False,
         ),
     ] = None,

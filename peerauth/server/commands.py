@@ -120,9 +120,7 @@ class Commands:
             self._wait_for(one, give_up)
 
     def _wait_for(self, one: _Running, give_up: float) -> None:
-        hint = (
-            f"it is to serve at the Unix socket whose path is in ${VARIABLE}, and takes the place of {PLACE} in the command"
-        )
+        hint = f"it is to listen at the Unix socket ${VARIABLE}, {PLACE} in its words: gunicorn --bind unix:{PLACE} app:app"
         while not _is_socket(one.path):
             for each in self._running:
                 if (how := each.end) is not None:
@@ -193,6 +191,8 @@ def _popen(command: Command, path: Path) -> subprocess.Popen[bytes]:
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         hint = "it is looked for in $PATH; a shell's own words need a shell: sh -c '...'"
+        if ":" in words[0]:
+            hint = "an address stands after --listen or --target"
         raise PeerAuthError("cannot-run", f"cannot run {printable(words[0], 200)}: {reason}", hint) from error
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
 from peerauth.server.guest import Guest
 
 SIGNATURE: Final = b"\r\n\r\n\0\r\nQUIT\n"
 _PROXY: Final = 0x21  # version 2, a connection on behalf of somebody else
+_MAPPED: Final = bytes(10) + b"\xff\xff"  # before an IPv4 address that stands for an IPv6 address (RFC 4291 section 2.5.5.2)
 _UNSPECIFIED, _TCP4, _TCP6, _UNIX = 0x00, 0x11, 0x21, 0x31
 
 ALPN, AUTHORITY, SSL = 0x01, 0x02, 0x20
@@ -64,22 +64,24 @@ def _addresses(source: Where, destination: Where) -> tuple[int, bytes]:
         case (str() | bytes(), str() | bytes()):
             return _UNIX, b"".join(os.fsencode(path).ljust(108, b"\0") for path in (source, destination))
         case ((str(from_host), int(from_port), *_), (str(to_host), int(to_port), *_)):
-            hosts = _plain(from_host), _plain(to_host)
-            if hosts[0].version != hosts[1].version:
-                hosts = _wide(hosts[0]), _wide(hosts[1])
-            family = _TCP4 if hosts[0].version == 4 else _TCP6
-            return family, hosts[0].packed + hosts[1].packed + struct.pack("!HH", from_port, to_port)
+            hosts = _packed(from_host), _packed(to_host)
+            if len(hosts[0]) != len(hosts[1]):
+                hosts = _mapped(hosts[0]), _mapped(hosts[1])
+            family = _TCP4 if len(hosts[0]) == 4 else _TCP6
+            return family, hosts[0] + hosts[1] + struct.pack("!HH", from_port, to_port)
         case _:
             return _UNSPECIFIED, b""
 
 
-def _plain(host: str) -> IPv4Address | IPv6Address:
-    address = ip_address(host.partition("%")[0])
-    return address.ipv4_mapped or address if isinstance(address, IPv6Address) else address
+def _packed(host: str) -> bytes:
+    if ":" not in host:
+        return socket.inet_pton(socket.AF_INET, host)
+    packed = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
+    return packed.removeprefix(_MAPPED)
 
 
-def _wide(address: IPv4Address | IPv6Address) -> IPv6Address:
-    return address if isinstance(address, IPv6Address) else IPv6Address(b"\0" * 10 + b"\xff\xff" + address.packed)
+def _mapped(packed: bytes) -> bytes:
+    return packed if len(packed) == 16 else _MAPPED + packed
 
 
 def _tlvs(pairs: list[tuple[int, bytes]]) -> bytes:

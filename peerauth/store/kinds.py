@@ -128,7 +128,10 @@ def _command(table: Table) -> Command:
 
 
 def _says_proxy(table: Table) -> bool:
-    return table.text("proxy_protocol") is not None and table.choice("proxy_protocol", ("v2",), "v2") == "v2"
+    value = table.text("proxy_protocol")
+    if value not in {None, "v2"}:
+        raise table.error("proxy_protocol", 'must be "v2"')
+    return value is not None
 
 
 # The keys of [[serve]] that say what a service is; at most one is there. Each reads its value, and what goes with it.
