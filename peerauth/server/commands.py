@@ -3,8 +3,8 @@
 The rules:
 1. A command is started once, before there is a loop, a thread or a worker, and nobody is let in before its socket is there.
 2. It has a process group of its own. Ctrl-C is for us: connections end first, and then what they lead to.
-3. Beside the commands is a keeper, a process that waits for our end. Whatever that is, kill -9 included, it ends the groups:
-   by SIGTERM, and those that are there after GRACE_S by SIGKILL. It takes the sockets away, too.
+3. Beside the commands is a keeper (keeper.py), a process that waits for our end. Whatever that is, kill -9 included, it ends
+   the commands, and takes the sockets away.
 4. A command that ends by itself ends us. Whoever starts us knows best what to do about it.
 5. It gets nothing of ours but standard error, and of our variables $PEERAUTH_HOME alone, and what it is told here.
 """
@@ -18,7 +18,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -26,6 +26,7 @@ from typing import Final
 from peerauth.address import Address
 from peerauth.errors import PeerAuthError, printable
 from peerauth.server.audit import Event
+from peerauth.server.keeper import GRACE_S, start_keeper, tell_group
 from peerauth.server.watched import how_it_ended
 from peerauth.store import files
 from peerauth.store.config import Service
@@ -35,7 +36,6 @@ from peerauth.store.state import DIRECTORY
 VARIABLE: Final = "PEERAUTH_BACKEND"
 PLACE: Final = "{backend}"  # in a word of a command: the path of its socket
 START_S: Final = 60.0
-GRACE_S: Final = 5.0
 _LOOK_AGAIN_S: Final = 0.02
 _LONGEST_PATH: Final = 107  # bytes, sockaddr_un, unix(7)
 _SOCKET: Final = "backend.sock"
@@ -73,8 +73,7 @@ class Commands:
         self._report = report
         self._directories: list[Path] = []
         self._running: list[_Running] = []
-        self._keeper: int | None = None
-        self._leash = -1
+        self._keeper: subprocess.Popen[bytes] | None = None
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
@@ -82,8 +81,8 @@ class Commands:
 
         Raises PeerAuthError: `cannot-run`, `command-ended` or `command-silent`.
         """
-        if not hasattr(os, "fork"):
-            raise PeerAuthError("cannot-run", "this system cannot run commands for a service: it has no fork")
+        if not hasattr(os, "killpg"):
+            raise PeerAuthError("cannot-run", "this system cannot run commands for a service: it has no process groups")
         try:
             self._start()
             yield
@@ -104,13 +103,14 @@ class Commands:
         places = [(number, one) for number, one in enumerate(self.services) if isinstance(one.kind, Command)]
         for _ in places:
             self._directories.append(_private_directory(self._home))
-        self._fork_keeper()
+        self._keeper = keeper = start_keeper(self._directories)
+        assert keeper.stdin is not None
         services = list(self.services)
         for directory, (number, service) in zip(self._directories, places, strict=True):
             assert isinstance(service.kind, Command)
             one = _Running(service, service.kind, directory, _popen(service.kind, directory / _SOCKET))
             self._running.append(one)
-            os.write(self._leash, f"{one.process.pid}\n".encode())
+            os.write(keeper.stdin.fileno(), f"{one.process.pid}\n".encode())
             text = f"{one.command.name} is process {one.process.pid}"
             self._report(Event("command-started", text, service=service.name, pid=one.process.pid))
             services[number] = replace(service, kind=replace(service.kind, backend=Address(path=str(one.path))))
@@ -129,37 +129,23 @@ class Commands:
                 raise PeerAuthError("command-silent", f"{one.command.name} has made no socket within {START_S:g} s", hint)
             time.sleep(_LOOK_AGAIN_S)
 
-    def _fork_keeper(self) -> None:
-        for_us = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-        told, self._leash = os.pipe()
-        signal.pthread_sigmask(signal.SIG_BLOCK, for_us)  # for as long as the keeper lives
-        try:
-            self._keeper = os.fork()
-            if self._keeper == 0:
-                os.close(self._leash)
-                _keep(told, self._directories)
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, for_us)
-        os.close(told)
-
     def _end(self) -> None:
-        """Let go of the leash, and wait: the keeper does the rest."""
-        if self._keeper is None:
-            _take_away(self._directories)
-            return
-        os.close(self._leash)
-        try:
+        """Let go of the keeper, who does the rest, and wait."""
+        keeper = self._keeper
+        if keeper is not None and keeper.stdin is not None:
+            keeper.stdin.close()
+        with contextlib.suppress(KeyboardInterrupt):  # once more, and for good
             for one in self._running:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     one.process.wait(GRACE_S + 1)
-        except KeyboardInterrupt:
-            pass  # once more, and for good
         for one in self._running:
             if one.process.poll() is None:
-                _signal(one.process.pid, signal.SIGKILL)
+                tell_group(one.process.pid, signal.SIGKILL)
                 one.process.wait()
-        os.waitpid(self._keeper, 0)
-        _take_away(self._directories)
+        if keeper is not None:
+            keeper.wait()
+        for directory in self._directories:
+            files.remove_tree(directory)
 
 
 def _private_directory(home: Path) -> Path:
@@ -214,43 +200,3 @@ def _is_socket(path: Path) -> bool:
         return stat.S_ISSOCK(path.stat().st_mode)
     except OSError:
         return False
-
-
-def _keep(told: int, directories: Sequence[Path]) -> None:
-    """Be the keeper: there is no way back."""
-    try:
-        os.setsid()
-        nothing = os.open(os.devnull, os.O_RDONLY)  # whoever reads what we write is to hear of our end, not of its
-        for stream in range(3):
-            os.dup2(nothing, stream)
-        heard = b""
-        while data := os.read(told, 4096):  # until all who hold the other end are dead, or let go of it
-            heard += data
-        _end_groups([int(line) for line in heard.split()])
-        _take_away(directories)
-    finally:
-        os._exit(0)
-
-
-def _end_groups(groups: list[int]) -> None:
-    give_up = time.monotonic() + GRACE_S
-    left = [group for group in groups if _signal(group, signal.SIGTERM)]
-    while left and time.monotonic() < give_up:
-        time.sleep(_LOOK_AGAIN_S)
-        left = [group for group in left if _signal(group, 0)]
-    for group in left:
-        _signal(group, signal.SIGKILL)
-
-
-def _signal(group: int, number: int) -> bool:
-    """Send it; whether there is somebody."""
-    try:
-        os.killpg(group, number)
-    except OSError:
-        return False
-    return True
-
-
-def _take_away(directories: Sequence[Path]) -> None:
-    for directory in directories:
-        files.remove_tree(directory)

@@ -27,7 +27,7 @@ from tests.support.workers import Home, is_alive, serving, with_patch
 
 BACKEND = str(Path(__file__).parents[1] / "support/backend.py")
 BOTH = pytest.mark.parametrize("workers", [1, 2])
-QUICK = "import peerauth.server.commands as c; c.GRACE_S = 0.5; c.START_S = 1.0"
+QUICK = "import peerauth.server.keeper as k; k.GRACE_S = 0.5; import peerauth.server.commands as c; c.START_S = 1.0"
 
 
 @pytest.fixture
