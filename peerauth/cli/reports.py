@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from peerauth.store.peerdir import PeerDirectory
 
 _NAMED = 5  # peers, when it is said for whom a service is
-_LOUD = {"refused", "denied", "ended", "problem", "target-down", "left-out", "worker-ended", "expires"}
+_LOUD = {
+    "refused", "denied", "ended", "problem", "target-down", "left-out", "worker-ended", "command-ended", "expires",
+}  # fmt: skip
 
 
 class Reports:

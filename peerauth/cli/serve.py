@@ -25,12 +25,22 @@ def serve(
         list[str] | None, typer.Option("--listen", metavar="ADDRESS", help="HOST:PORT, :PORT or unix:PATH; repeatable.")
     ] = None,
     target: Annotated[
-        str | None,
-        typer.Option("--target", metavar="ADDRESS", help="Relay to HOST:PORT or unix:PATH; without it: say hello."),
+        list[str] | None,
+        typer.Option(
+            "--target",
+            metavar="ADDRESS",
+            help="Relay to HOST:PORT or unix:PATH; repeatable: in turn. Without it: say hello.",
+        ),
+    ] = None,
+    proxy_protocol: Annotated[
+        Literal["v2"] | None,
+        typer.Option("--proxy-protocol", help="Tell the target who the peer is, before all else.", show_default=False),
     ] = None,
     http: Annotated[
-        str | None,
-        typer.Option("--http", metavar="URL", help="Pass HTTP on to http://HOST:PORT or unix:PATH, with who is calling."),
+        list[str] | None,
+        typer.Option(
+            "--http", metavar="URL", help="Pass HTTP on to http://HOST:PORT or unix:PATH, with who is calling; repeatable."
+        ),
     ] = None,
     allow: Annotated[
         list[str] | None, typer.Option("--allow", metavar="PEER", help="Only this peer, tag:NAME or @group; repeatable.")
@@ -44,35 +54,48 @@ def serve(
         typer.Option("--workers", metavar="N", min=1, max=64, help="Serve with N processes.", show_default=False),
     ] = None,
     passphrase_file: PassphraseFileOption = None,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="-- COMMAND ARG",
+            help="Start this, and relay to the Unix socket at which it listens: $PEERAUTH_BACKEND, {backend} in it.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Run the services of config.toml, or the one described by the options, for pinned peers only.
 
     Peers that are added, changed or removed meanwhile count at once; a removed peer's connections end.
     """
     own = load_own(ui, passphrase_file)
-    services = _services(own.config, listen or [], {"--target": target, "--http": http}, allow, on_unknown)
-    offer(ui, own, services, workers)
+    kinds = {"--target": target, "--http": http, "COMMAND": words}
+    proxied = proxy_protocol is not None
+    offer(ui, own, _services(own.config, listen or [], kinds, allow, on_unknown, proxy_protocol=proxied), workers)
 
 
 def _services(
     config: Config,
     listen: list[str],
-    kinds: dict[str, str | None],
+    kinds: dict[str, list[str] | None],
     allow: list[str] | None,
     on_unknown: OnUnknown | None,
+    *,
+    proxy_protocol: bool = False,
 ) -> tuple[Service, ...]:
     """The services that the options describe, or those of config.toml. `kinds`: what each option for a kind was given."""
     from peerauth.store.config import Service, policy_for
     from peerauth.store.kinds import Hello, check_on_unknown
 
-    given = {name: value for name, value in kinds.items() if value is not None}
+    given = {name: value for name, value in kinds.items() if value}
+    if proxy_protocol and not given:
+        raise UsageError("no-target", "--proxy-protocol needs --target", "for instance: --target 127.0.0.1:5432")
     if not (listen or allow or given or on_unknown):
         if config.services:
             return config.services
         return (Service("hello", Address("0.0.0.0", DEFAULT_PORT)),)  # noqa: S104 - a server serves
     if len(given) > 1:
         raise UsageError("two-kinds", f"{' and '.join(given)} are different things to be", "a service is one of them")
-    kind = _kind(*next(iter(given.items()))) if given else Hello()
+    kind = _kind(*next(iter(given.items())), proxy_protocol=proxy_protocol) if given else Hello()
     if given and not listen:
         raise UsageError("no-listen", f"{next(iter(given))} needs --listen", "for instance: --listen 0.0.0.0:8443")
     with option("--listen"):
@@ -85,10 +108,10 @@ def _services(
     return tuple(Service(name, address, kind, policy, strangers) for address in addresses)
 
 
-def _kind(name: str, value: str) -> Kind:
+def _kind(name: str, value: list[str], *, proxy_protocol: bool) -> Kind:
     """What this option says that the service is."""
     from peerauth.store import kinds
 
-    makers = {"--target": kinds.relay, "--http": kinds.http}
+    makers = {"--target": kinds.relay, "--http": kinds.http, "COMMAND": kinds.run}
     with option(name):
-        return makers[name](value)
+        return makers[name](value, proxy_protocol=proxy_protocol)

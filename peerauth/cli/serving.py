@@ -8,8 +8,11 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+
+import typer
 
 from peerauth.address import Address
 from peerauth.cli.node import load_peers, run
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
     from peerauth.store.own import Own
     from peerauth.store.peerdir import PeerDirectory
 
+_LOOK_AT_COMMANDS_S = 0.25
+
 
 def offer(ui: Ui, own: Own, services: tuple[Service, ...], workers: int | None) -> None:
     """Offer these services to the pinned peers until told to stop, in so many processes (None: as configured)."""
@@ -35,12 +40,26 @@ def offer(ui: Ui, own: Own, services: tuple[Service, ...], workers: int | None) 
     _warn_of_strangers(ui, services, directory)
 
     from peerauth.server.worker import Job
+    from peerauth.store.kinds import Command
 
-    job = Job(own.identity, directory, services, config, run, own, _carrying(own, directory))
     reports = Reports(ui, config, directory)
+    job = Job(own.identity, directory, services, config, run, own, _carrying(own, directory))
     number = config.limits.workers if workers is None else workers
-    if number > 1:
-        _with_workers(job, number, reports)
+    if any(isinstance(service.kind, Command) for service in services):
+        from peerauth.server.commands import Commands
+
+        commands = Commands(services, config.path.parent, reports.event)
+        with commands.running():
+            _serve(replace(job, services=commands.services, ended=commands.ended), number, reports)
+        if commands.exit_code:
+            raise typer.Exit(commands.exit_code)
+    else:
+        _serve(job, number, reports)
+
+
+def _serve(job: Job, workers: int, reports: Reports) -> None:
+    if workers > 1:
+        _with_workers(job, workers, reports)
     else:
         run(_alone(job, reports))
 
@@ -93,12 +112,24 @@ async def _alone(job: Job, reports: Reports) -> None:
     with _shown(job, server, [(service.name, address) for service, address in places]):
         for service, address in places:
             reports.listening(service, address)
+        if job.ended is not None:
+            server.do_also(_tell_when_ended(job.ended, reports, told))
         if await told.get() is signal.SIGINT:
             await server.stop(0)
             return
         if len(server.live):
             reports.stopping(len(server.live))
         await server.drain(told.get())
+
+
+async def _tell_when_ended(ended: Callable[[], Event | None], reports: Reports, told: asyncio.Queue[signal.Signals]) -> None:
+    """Have this process end as by SIGTERM when a command has ended, of which no loop tells us."""
+    import asyncio
+
+    while (event := ended()) is None:  # noqa: ASYNC110 - a process has no event that every loop and system knows
+        await asyncio.sleep(_LOOK_AT_COMMANDS_S)
+    reports.event(event)
+    told.put_nowait(signal.SIGTERM)
 
 
 @contextlib.contextmanager

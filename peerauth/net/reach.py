@@ -12,14 +12,13 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from peerauth.address import Address
 
 CONNECT_TIMEOUT = 10.0  # seconds
+_LOOK_AGAIN_S = 0.01
 
 
 async def reach(loop: asyncio.AbstractEventLoop, address: Address) -> socket.socket:
     """A connected non-blocking socket. Raises OSError."""
     if address.path is not None:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        sock.setblocking(False)
-        return await _connected(loop, sock, address.path)
+        return await _reach_path(address.path)
     last: OSError = ConnectionRefusedError(errno.ECONNREFUSED, "refused")
     found = await loop.getaddrinfo(address.host or "localhost", address.port, type=socket.SOCK_STREAM)
     for family, kind, protocol, _, where in found:
@@ -30,6 +29,22 @@ async def reach(loop: asyncio.AbstractEventLoop, address: Address) -> socket.soc
         except OSError as error:
             last = error
     raise last
+
+
+async def _reach_path(path: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.setblocking(False)
+    try:
+        while True:
+            with contextlib.suppress(BlockingIOError):  # its backlog is full, and no loop says when it is not
+                sock.connect(path)
+                break
+            await asyncio.sleep(_LOOK_AGAIN_S)
+    except BaseException:
+        sock.close()
+        raise
+    tune(sock)
+    return sock
 
 
 async def _connected(loop: asyncio.AbstractEventLoop, sock: socket.socket, where: object) -> socket.socket:
@@ -43,10 +58,18 @@ async def _connected(loop: asyncio.AbstractEventLoop, sock: socket.socket, where
 
 
 def connected_at_once(address: Address) -> socket.socket | None:
-    """A connected non-blocking socket where that takes no waiting: a number of this machine whose program listens.
+    """A connected non-blocking socket where that takes no waiting: a number or a path of this machine whose program listens.
 
     None where it does, or fails: `reach` is for that. Nothing is waited for or looked up here.
     """
+    if address.path is not None:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        if sock.connect_ex(address.path) == 0:
+            tune(sock)
+            return sock
+        sock.close()
+        return None
     where = _numeric(address)
     if where is None:
         return None

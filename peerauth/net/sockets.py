@@ -15,19 +15,21 @@ from pathlib import Path
 from peerauth.address import Address
 from peerauth.errors import PeerAuthError
 from peerauth.store import files
+from peerauth.store.socketfile import SocketFile
 
 BACKLOG = 1024
 
 
-def open_listeners(address: Address, *, joinable: bool = False) -> list[socket.socket]:
+def open_listeners(address: Address, file: SocketFile | None = None, *, joinable: bool = False) -> list[socket.socket]:
     """Non-blocking listening sockets for an address; an empty host is every interface, IPv4 and IPv6.
 
+    `file`: what becomes of a Unix socket's file.
     `joinable`: more sockets of this user may listen at the same TCP addresses later on; nobody may do so already.
 
     Raises PeerAuthError("cannot-listen") with the reason and what to try.
     """
     if address.path is not None:
-        return [_unix(address.path)]
+        return [_unix(address.path, file or SocketFile())]
     try:
         found = socket.getaddrinfo(address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
@@ -61,14 +63,14 @@ def open_listeners(address: Address, *, joinable: bool = False) -> list[socket.s
     return sockets
 
 
-def open_for_workers(address: Address, workers: int) -> list[list[socket.socket]]:
+def open_for_workers(address: Address, workers: int, file: SocketFile | None = None) -> list[list[socket.socket]]:
     """Listening sockets for each worker, to be opened before there are workers. Raises PeerAuthError("cannot-listen").
 
     On Linux everyone has TCP sockets of their own at the same address, and the kernel deals new connections out among them
     (socket(7), SO_REUSEPORT). Elsewhere that option deals nothing out; there, and for a Unix socket, all have the same one.
     """
     if address.path is not None or sys.platform != "linux":
-        return [open_listeners(address)] * workers
+        return [open_listeners(address, file)] * workers
     rows = [open_listeners(address, joinable=True)]
     try:
         while len(rows) < workers:
@@ -98,10 +100,15 @@ def _beside(first: socket.socket) -> socket.socket:
     return sock
 
 
-def _unix(path: str) -> socket.socket:
+def _unix(path: str, file: SocketFile) -> socket.socket:
+    """Listening there, and not before its file is for whom it should be: nobody connects to what does not listen."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.setblocking(False)
     try:
+        owner = _owner(file)
+        if file.mode is not None:
+            with contextlib.suppress(OSError):  # on Linux the file is then born for nobody
+                os.fchmod(sock.fileno(), 0)
         try:
             sock.bind(path)
         except OSError as error:
@@ -109,11 +116,38 @@ def _unix(path: str) -> socket.socket:
                 raise
             files.remove(Path(path))
             sock.bind(path)
-        sock.listen(BACKLOG)
+        try:
+            files.hand_over(Path(path), file.mode, *owner)
+            sock.listen(BACKLOG)
+        except BaseException:
+            files.remove(Path(path))
+            raise
     except OSError as error:
         sock.close()
         raise _cannot_listen(Address(path=path), error) from error
+    except BaseException:
+        sock.close()
+        raise
     return sock
+
+
+def _owner(file: SocketFile) -> tuple[int, int]:
+    """The numbers of its user and group; -1 where it says nothing. Raises PeerAuthError("cannot-listen")."""
+    return _number("user", file.user), _number("group", file.group)
+
+
+def _number(kind: str, name: str | None) -> int:
+    if name is None:
+        return -1
+    if name.isascii() and name.isdigit():
+        return int(name)
+    try:
+        import grp  # noqa: PLC0415 - Windows has neither
+        import pwd  # noqa: PLC0415
+
+        return pwd.getpwnam(name).pw_uid if kind == "user" else grp.getgrnam(name).gr_gid
+    except (ImportError, KeyError) as error:
+        raise PeerAuthError("cannot-listen", f"this system has no {kind} {name}, which is to own the socket") from error
 
 
 def _is_abandoned(path: str) -> bool:
@@ -134,7 +168,8 @@ def _cannot_listen(address: Address, error: OSError) -> PeerAuthError:
     }.get(error.errno or 0)
     if address.path is not None:
         taken = "it is there already; choose another path with --listen"
-        hint = taken if error.errno == errno.EADDRINUSE else None
+        foreign = "only root gives a file to another user; a group may be given that this user is in"
+        hint = {errno.EADDRINUSE: taken, errno.EPERM: foreign}.get(error.errno or 0)
     reason = os.strerror(error.errno) if error.errno else str(error)
     return PeerAuthError("cannot-listen", f"cannot listen on {address}: {reason}", hint)
 

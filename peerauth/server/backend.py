@@ -16,14 +16,13 @@ from peerauth.address import Address
 from peerauth.http.body import BadBody, Body, Chunked, Sized, UntilEnd, chunk, end_of_chunks
 from peerauth.http.request import Request
 from peerauth.http.response import LONGEST_HEAD, About, BadResponse, Response, read_response
-from peerauth.net.reach import connected_at_once, reach
 from peerauth.server.asker import Asker
+from peerauth.server.backends import Backends
 from peerauth.server.ends import Plain
 from peerauth.server.outlet import Outlet
 from peerauth.tls.scratch import Scratch
 from peerauth.tls.session import Stop, Wait
 
-CONNECT_TIMEOUT: Final = 5.0  # seconds
 KEPT: Final = 4096  # bytes: no longer head is kept to be compared with the next
 
 
@@ -32,6 +31,7 @@ class Backend:
 
     __slots__ = (
         "_asker",
+        "_backends",
         "_body",
         "_buffer",
         "_came",
@@ -45,15 +45,14 @@ class Backend:
         "_request",
         "_reused",
         "_said",
-        "_target",
         "began",
     )
 
-    def __init__(self, asker: Asker, loop: asyncio.AbstractEventLoop, buffer: Scratch, target: Address) -> None:
+    def __init__(self, asker: Asker, loop: asyncio.AbstractEventLoop, buffer: Scratch, backends: Backends) -> None:
         self._asker = asker
         self._loop = loop
         self._buffer = buffer
-        self._target = target
+        self._backends = backends
         self._dialling: asyncio.Task[None] | None = None
         self._end: Plain | None = None
         self._out: Outlet | None = None  # None: the program takes nothing more
@@ -132,17 +131,17 @@ class Backend:
 
     def _connect(self) -> None:
         self._reused = False
-        sock = connected_at_once(self._target)
+        turn = self._backends.turn()
+        sock = self._backends.at_once(turn)
         if sock is not None:
             self._connected(sock)
         else:
-            self._dialling = self._loop.create_task(self._dial())
+            self._dialling = self._loop.create_task(self._dial(turn))
 
-    async def _dial(self) -> None:
+    async def _dial(self, turn: tuple[Address, ...]) -> None:
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                sock = await reach(self._loop, self._target)
-        except (OSError, UnicodeError) as error:  # TimeoutError is one; a name that cannot be one is the other
+            sock = await self._backends.reach(turn)
+        except (OSError, UnicodeError) as error:  # and the log has it
             self._dialling = None
             status = 504 if isinstance(error, TimeoutError) else 502
             self._asker.no_answer(status, "the program behind this door cannot be reached", error)

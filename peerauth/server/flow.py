@@ -48,7 +48,7 @@ class Flow:
         self._stop: Stop = None  # what stopped the reading of what is pending
 
     def start(self, first: bytes = b"") -> None:
-        """Listen to the source; what it has said already is passed on first."""
+        """Listen to the source, once the sink has taken `first`."""
         if first:
             self.pending = first
             self._writable()

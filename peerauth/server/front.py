@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from peerauth.address import Address
 from peerauth.http.introduction import Introduction
 from peerauth.http.request import Request
 from peerauth.http.routes import Denied
 from peerauth.net.sockets import remote_of
 from peerauth.server.audit import Audit, Event
+from peerauth.server.backends import Backends
 from peerauth.server.denials import denied_event
 from peerauth.server.patience import Patience
-from peerauth.server.relay import target_down
 from peerauth.store.config import Service
 from peerauth.store.kinds import Http
 from peerauth.tls.session import Session
@@ -26,14 +24,13 @@ class Front:
     """One HTTP service in one loop."""
 
     service: Service
-    target: Address
+    backends: Backends
     host: bytes  # for a request that names none
     timeout: float  # seconds; bounds each wait for one of the two sides
     headers: frozenset[str]
     routed: bool
     audit: Audit
     patience: Patience
-    unreachable: Callable[[OSError | UnicodeError], None]
 
     def introduce(self, admitted: Admitted, session: Session, sock: socket.socket) -> Introduction:
         """Who this is, for the program behind the door."""
@@ -62,7 +59,7 @@ class Front:
 
     def complain(self, why: str) -> None:
         """The program behind the door was reached, and it was no use."""
-        text = why.replace("this door", f"the service '{self.service.name}' ({self.target})")
+        text = why.replace("this door", f"the service '{self.service.name}' ({self.service.kind.leads_to})")
         self.audit.refused(Event("problem", text, service=self.service.name, code="bad-answer"))
 
 
@@ -77,7 +74,7 @@ def _remote(sock: socket.socket) -> tuple[str, str]:
 
 def make_front(service: Service, kind: Http, audit: Audit, patience: Patience) -> Front:
     """The front of this service."""
-    target = kind.target
-    host = b"localhost" if target.path is not None else str(target).encode("ascii")
-    down = target_down(service.name, target, audit)
-    return Front(service, target, host, kind.timeout, kind.headers, service.routes is not None, audit, patience, down)
+    first = kind.targets[0]
+    host = b"localhost" if first.path is not None else str(first).encode("ascii")
+    backends = Backends(service.name, kind.targets, audit, patient=kind.patient)
+    return Front(service, backends, host, kind.timeout, kind.headers, service.routes is not None, audit, patience)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from peerauth.server.audit import Audit
 from peerauth.server.contexts import Speech
 from peerauth.server.guest import Serve
 from peerauth.store.config import Service
-from peerauth.store.kinds import Hello, Http, Relay
+from peerauth.store.kinds import Command, Hello, Http, Relay
 from peerauth.tls.context import HTTP_1_1
 
 
@@ -35,12 +35,17 @@ async def make_offer(service: Service, audit: Audit) -> Offer:
             from peerauth.server.hello import hello, hello_handler
 
             return Offer(by_protocol(hello_handler(guarded(hello, service, audit))))
-        case Relay(target):
+        case Relay(targets, proxy_protocol, patient):
+            from peerauth.server.backends import Backends
+            from peerauth.server.proxy_protocol import introduce
             from peerauth.server.relay import relay_service
 
-            return Offer(relay_service(service.name, target, audit))
+            backends = Backends(service.name, targets, audit, patient=patient)
+            return Offer(relay_service(backends, introduce if proxy_protocol else None))
         case Http():
             return _proxy(service, service.kind, audit)
+        case Command():
+            return await make_offer(replace(service, kind=service.kind.front), audit)
     raise AssertionError(f"nobody serves a {type(service.kind).__name__}")
 
 

@@ -235,9 +235,7 @@ class Proxy(Visit):
 
     def no_answer(self, status: int, why: str, error: Exception | None) -> None:
         """As Asker.no_answer."""
-        if isinstance(error, OSError | UnicodeError):
-            self._front.unreachable(error)
-        else:
+        if error is None:  # otherwise the log has it
             self._front.complain(why)
         self._say(status, why, close=self.will_close())
 
@@ -261,7 +259,7 @@ class Proxy(Visit):
         self._near.leave()
         self._front.patience.discard(self)
         guest = dataclasses.replace(self._guest, lost=lambda _: self._lost())
-        self._relay = Relay(guest, self._front.target, self._front.unreachable)
+        self._relay = Relay(guest, self._front.backends)
         said, self._came = self._came, b""
         self._relay.join(self._backend.release(), said, head + rest)
 

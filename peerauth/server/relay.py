@@ -6,13 +6,11 @@ A goodbye is passed on as a half-close, a broken connection as a reset, so that 
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from collections.abc import Callable
 
 from peerauth.address import Address
-from peerauth.net.reach import CONNECT_TIMEOUT, connected_at_once, reach
-from peerauth.server.audit import Audit, Event
+from peerauth.server.backends import Backends
 from peerauth.server.ends import Plain, Tls
 from peerauth.server.flow import Flow
 from peerauth.server.guest import Guest, Serve
@@ -21,56 +19,49 @@ from peerauth.tls.linger import linger
 from peerauth.trust.decision import Admitted
 from peerauth.trust.peers import Peer
 
-
-def relay_service(name: str, target: Address, audit: Audit) -> Serve:
-    """The service of this name that leads to `target`; the log hears when that cannot be reached."""
-    failed = target_down(name, target, audit)
-    return lambda guest: Relay(guest, target, failed)
+Introduce = Callable[[Guest], bytes]
 
 
-def target_down(name: str, target: Address, audit: Audit) -> Callable[[OSError | UnicodeError], None]:
-    """What tells the log that the target of the service of this name cannot be reached."""
-
-    def failed(error: OSError | UnicodeError) -> None:
-        number = getattr(error, "errno", None) or 0  # of the resolver: below 0, with words of its own
-        words = os.strerror(number) if number > 0 else getattr(error, "strerror", None) or str(error)
-        reason = "no answer in time" if isinstance(error, TimeoutError) else words
-        text = f"the target {target} cannot be reached: {reason}"
-        audit.refused(Event("target-down", text, "is the program behind it running?", name, code="target-down"))
-
-    return failed
+def relay_service(backends: Backends, introduce: Introduce | None = None) -> Serve:
+    """The service that leads to one of these; `introduce` says what such a one hears first."""
+    if introduce is None:
+        return lambda guest: Relay(guest, backends)
+    return lambda guest: Relay(guest, backends, introduce(guest))
 
 
 class Relay:
-    """One admitted connection and its target. Nothing is read of the peer until the target is reached."""
+    """One admitted connection and its target. Nothing is read of the peer until the target is reached.
+
+    `first` is what the target hears before the peer.
+    """
 
     __slots__ = (
         "_awake",
+        "_backends",
         "_buffer",
         "_closed",
         "_dialling",
         "_down",
         "_ended",
-        "_failed",
         "_far",
+        "_first",
         "_loop",
         "_lost",
         "_near",
-        "_target",
         "_up",
         "admitted",
         "session",
     )
 
-    def __init__(self, guest: Guest, target: Address, failed: Callable[[OSError | UnicodeError], None]) -> None:
+    def __init__(self, guest: Guest, backends: Backends, first: bytes = b"") -> None:
         self._loop = guest.loop
         self._awake = guest.awake
         self._buffer = guest.buffer
         self._lost = guest.lost
         self.session = guest.session
         self.admitted: Admitted = guest.admitted
-        self._target = target
-        self._failed = failed
+        self._backends = backends
+        self._first = first
         self._near = Tls(guest.loop, guest.sock, guest.session)
         self._dialling: asyncio.Task[None] | None = None
         self._far: Plain | None = None
@@ -91,18 +82,17 @@ class Relay:
 
     def start(self) -> None:
         """Reach the target and join the two."""
-        sock = connected_at_once(self._target)
+        turn = self._backends.turn()
+        sock = self._backends.at_once(turn)
         if sock is not None:
             self.join(sock)
         else:
-            self._dialling = self._loop.create_task(self._dial())
+            self._dialling = self._loop.create_task(self._dial(turn))
 
-    async def _dial(self) -> None:
+    async def _dial(self, turn: tuple[Address, ...]) -> None:
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                sock = await reach(self._loop, self._target)
-        except (OSError, UnicodeError) as error:  # TimeoutError is one; a name that cannot be one is the other
-            self._failed(error)
+            sock = await self._backends.reach(turn)
+        except (OSError, UnicodeError):  # and the log has it
             self.abort()
             return
         except Exception:  # never a connection that nobody serves and nobody ends
@@ -114,11 +104,11 @@ class Relay:
     def join(self, sock: socket.socket, said: bytes = b"", heard: bytes = b"") -> None:
         """Join the peer and a target that is reached; what was `said` by the peer and `heard` of the target goes first."""
         self._far = far = Plain(self._loop, sock)
-        self._up = Flow(self, self._buffer, self._near, far, self._awake.stay)
-        self._down = Flow(self, self._buffer, far, self._near, self._awake.stay)
-        self._down.start(heard)
+        self._up = up = Flow(self, self._buffer, self._near, far, self._awake.stay)
+        self._down = down = Flow(self, self._buffer, far, self._near, self._awake.stay)
+        down.start(heard)
         if self._up is not None:  # what was heard first may not have gone
-            self._up.start(said)
+            up.start(said or self._first)
 
     def ended(self, flow: Flow) -> None:
         """As Owner.ended."""

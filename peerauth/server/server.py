@@ -125,7 +125,7 @@ class Server:
         """
         offer = await make_offer(service, self._audit)
         self._offers.append(offer)
-        sockets = open_listeners(service.listen) if sockets is None else sockets
+        sockets = open_listeners(service.listen, service.file) if sockets is None else sockets
         self._be_seen()
         return self._open(sockets, offer.serve, service.policy, speech_of(service))
 

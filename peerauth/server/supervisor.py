@@ -33,7 +33,7 @@ from peerauth.server.offers import speech_of
 from peerauth.server.presence import take_over, unusable
 from peerauth.server.speaker import Speaker, Voice
 from peerauth.server.tally import Tally
-from peerauth.server.watched import Watched
+from peerauth.server.watched import Watched, how_it_ended
 from peerauth.server.window import Standing, Window
 from peerauth.server.worker import DRAIN, LOOK, NOW, STAND_IN, STEP_BACK, Estate, Job, work
 
@@ -62,7 +62,7 @@ class Supervisor:
         self._estate = Estate((), contexts, self._tally)
         try:
             for service in self._job.services:
-                doors.append(open_for_workers(service.listen, len(self._workers)))
+                doors.append(open_for_workers(service.listen, len(self._workers), service.file))
                 self._estate = Estate(tuple(doors), contexts, self._tally)
                 contexts.get(speech_of(service))
             places = [(service.name, address) for service, address in self._estate.places(self._job.services)]
@@ -107,6 +107,7 @@ class Supervisor:
                 self._window.show()
             self._reap()
             self._be_told()
+            self._look_at_commands()
             self._keep_time()
 
     def _wait(self) -> set[int]:
@@ -213,7 +214,7 @@ class Supervisor:
         self._tally.forget(worker.number)
         if self._stopping is not None:
             return
-        how = f"ended by signal {-code} ({_name_of(-code)})" if code < 0 else f"ended with exit code {code}"
+        how = how_it_ended(code)
         if not self._announced:
             raise PeerAuthError("worker-failed", f"{worker.shown} could not start: it {how}")
         self._again(worker, time.monotonic() - worker.started, how, pid)
@@ -281,6 +282,13 @@ class Supervisor:
             elif number == signal.SIGUSR1:
                 self._speaker.later(lambda: self._voice.status(self._tally.totals))
 
+    def _look_at_commands(self) -> None:
+        """Once after each signal, SIGCHLD among them, is often enough."""
+        ended = self._job.ended() if self._job.ended is not None and self._stopping is None else None
+        if ended is not None:
+            self._speaker.say(ended)
+            self._stop(DRAIN)
+
     def _stop(self, how: str) -> None:
         """Let connections finish for a while (DRAIN), or end at once (NOW), which the second time is always meant."""
         if self._stopping is not None:
@@ -319,10 +327,3 @@ class Supervisor:
                 worker.pid = None
                 if worker.channel is not None:
                     worker.channel.close()
-
-
-def _name_of(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return "unknown"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 
 from peerauth.server.channel import Inbox
@@ -29,3 +30,14 @@ class Watched:
         if self.channel is not None:
             with contextlib.suppress(OSError):
                 self.channel.send(f"{word} {'' if about is None else about}\n".encode())
+
+
+def how_it_ended(code: int) -> str:
+    """How a process ended, by its exit code, which is negative for a signal."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = "unknown"
+    return f"ended by signal {-code} ({name})"

@@ -35,7 +35,8 @@ _LONGEST_WORDS = 4096
 class Job:
     """What all workers do. `run` runs the main coroutine of a process on the event loop of its choice.
 
-    `own`: where the identity is followed; `also`: what goes on beside the services, in each of them.
+    `own`: where the identity is followed; `also`: what goes on beside the services, in each of them; `ended`: what to say
+    about something without which there is nothing to serve any more.
     """
 
     identity: Identity
@@ -45,6 +46,7 @@ class Job:
     run: Callable[[Coroutine[Any, Any, None]], None]
     own: Own | None = None
     also: Callable[[Callable[[Event], None]], Coroutine[Any, Any, None]] | None = None
+    ended: Callable[[], Event | None] | None = None
 
     def server(self, sink: Callable[[Event], None], inherited: Inherited | None = None) -> Server:
         """A server for this process, which has no services yet."""

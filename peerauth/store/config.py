@@ -13,6 +13,7 @@ from peerauth.errors import BadInput, printable
 from peerauth.store.files import read_bounded, shown
 from peerauth.store.kinds import Hello, Kind, OnUnknown, check_on_unknown, read_kind
 from peerauth.store.schema import Table, parse_span, parse_toml, read_acceptance
+from peerauth.store.socketfile import SocketFile, read_socket_file
 from peerauth.trust.peers import Acceptance, check_name
 from peerauth.trust.policy import Policy
 
@@ -49,6 +50,7 @@ class Service:
     policy: Policy = field(default_factory=Policy)
     on_unknown: OnUnknown = "refuse"
     routes: Routes | None = None
+    file: SocketFile = field(default_factory=SocketFile)
 
     @property
     def policies(self) -> tuple[Policy, ...]:
@@ -176,6 +178,7 @@ def _service(table: Table, groups: dict[str, list[str]]) -> Service:
         raise table.error("listen", "is missing", 'for instance: listen = "0.0.0.0:8443"')
     name = _as_setting(table, "name", table.text("name") or "default")
     kind = read_kind(table)
+    file = read_socket_file(table, listen)
     with table.about("allow"):
         policy = make_policy(name, table.texts("allow"), groups)
     explains = table.choice("on_unknown", ("refuse", "explain"), "refuse") == "explain"
@@ -187,7 +190,7 @@ def _service(table: Table, groups: dict[str, list[str]]) -> Service:
 
         routes = read_routes(table, lambda allow: make_policy(name, allow, groups), speaks_http=kind.speaks_http)
     table.done()
-    return Service(name, listen, kind, policy, on_unknown, routes)
+    return Service(name, listen, kind, policy, on_unknown, routes, file)
 
 
 def policy_for(config: Config, service: str, allow: list[str] | None) -> Policy:

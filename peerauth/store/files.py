@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import stat
 import sys
 import time
@@ -129,6 +130,46 @@ def make_directory(path: Path, mode: int = 0o755) -> None:
         raise BadInput("not-a-directory", f"{shown(path)} is there, and is not a directory")
     with _reported(path):
         path.mkdir(mode=mode, parents=True, exist_ok=True)
+
+
+def make_private_directory(path: Path) -> None:
+    """Create a directory that was not there and is this user's alone. Raises BadInput("exists")."""
+    with _reported(path):
+        path.mkdir(mode=0o700)
+
+
+def remove_tree(path: Path) -> None:
+    """Delete a directory with all that is in it, as far as it can be."""
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def hand_over(path: Path, mode: int | None, user: int, group: int) -> None:
+    """Give a Unix socket's file this user, group and mode; -1 and None leave them. Raises OSError.
+
+    No symbolic link is followed, and on Linux the file is held meanwhile: nobody who may change the directory can put
+    another file in its place.
+    """
+    if mode is None and user == group == -1:
+        return
+    if sys.platform != "linux":
+        _check_socket(os.lstat(path))
+        os.chown(path, user, group, follow_symlinks=False)
+        if mode is not None:
+            os.chmod(path, mode, follow_symlinks=False)
+        return
+    descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        _check_socket(os.fstat(descriptor))
+        os.chown(f"/proc/self/fd/{descriptor}", user, group)
+        if mode is not None:
+            os.chmod(f"/proc/self/fd/{descriptor}", mode)
+    finally:
+        os.close(descriptor)
+
+
+def _check_socket(status: os.stat_result) -> None:
+    if not stat.S_ISSOCK(status.st_mode):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
 
 @contextlib.contextmanager

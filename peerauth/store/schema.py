@@ -67,6 +67,11 @@ class Table:
             raise self.error(key, f"must be {expected}")
         return value
 
+    def has(self, key: str) -> bool:
+        """Whether this key is there, whatever it holds."""
+        self._known.append(key)
+        return key in self._values
+
     def text(self, key: str) -> str | None:
         """A string, or None when it is not set."""
         value: str | None = self._get(key, str, "a text in quotes")
@@ -112,6 +117,11 @@ class Table:
             raise self.error(key, 'must be a list of texts, such as ["alice", "bob"]')
         return None if value is None else list(value)
 
+    def text_or_texts(self, key: str) -> list[str] | None:
+        """A string or a list of strings, as a list; None when it is not set."""
+        value = self._get(key, (str, list), "a text, or a list of texts")
+        return [value] if isinstance(value, str) else self.texts(key)
+
     def moment(self, key: str) -> datetime | None:
         """A date or a date with time; without a zone it is UTC; a bare date means the end of that day."""
         value = self._get(key, (datetime, date, str), "a date such as 2027-01-31")
@@ -135,11 +145,6 @@ class Table:
         if not all(isinstance(item, dict) for item in value):
             raise self.error(key, f"must be written as [[{key}]]")
         return [Table(item, self._path, f"{self._prefix}{key}[{index}].") for index, item in enumerate(value, 1)]
-
-    def has(self, key: str) -> bool:
-        """Whether there is such a key, whatever its value; it is known from now on."""
-        self._known.append(key)
-        return key in self._values
 
     def keys(self) -> list[str]:
         """Every key that is there, all of them known from now on: for tables whose keys are names."""

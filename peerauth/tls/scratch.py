@@ -51,6 +51,11 @@ def write_whole(handle: Pointer) -> None:
     _lib.SSL_clear_mode(handle, _lib.SSL_MODE_ENABLE_PARTIAL_WRITE)
 
 
+def is_resumed(handle: Pointer) -> bool:
+    """SSL_session_reused(3), which pyOpenSSL does not have."""
+    return bool(_lib.SSL_session_reused(handle))
+
+
 def in_memory(data: bytes) -> Pointer:
     """Where these bytes are, for C; valid while the result lives."""
     return _ffi.from_buffer(data)

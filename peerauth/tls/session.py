@@ -303,6 +303,16 @@ class Session:
         return self._connection.get_group_name() or ""
 
     @property
+    def resumed(self) -> bool:
+        """Whether this connection goes on with an earlier session, so that no certificate was presented in it."""
+        return scratch.is_resumed(self._ssl)
+
+    @property
+    def server_name(self) -> bytes:
+        """The name that the client asked for (RFC 6066 section 3), as it said it; empty if it asked for none."""
+        return self._connection.get_servername() or b""
+
+    @property
     def alpn(self) -> bytes:
         """The protocol that ALPN chose; empty if none."""
         return self._connection.get_alpn_proto_negotiated()

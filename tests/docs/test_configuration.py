@@ -63,7 +63,7 @@ def asked_for(parse: Parse, text: str, monkeypatch: pytest.MonkeyPatch) -> set[s
 
 
 def test_every_key_of_config_toml_is_listed_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    kinds = ("", 'http = ":2"\nroutes = [{ path = "/" }]\n')
+    kinds = ("", 'target = ":2"\n', 'command = ["x"]\n', 'http = ":2"\nroutes = [{ path = "/" }]\n')
     serve = '[node]\nname = "x"\n[[serve]]\nlisten = ":1"\n'
     known = set().union(*(asked_for(config, serve + kind, monkeypatch) for kind in kinds))
     tables = {

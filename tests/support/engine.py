@@ -187,7 +187,8 @@ async def running(
     limits: Limits | None = None,
     min_tls: MinimumVersion = "1.3",
     handler: Handler = Greeter,
-    target: Address | None = None,
+    target: Address | tuple[Address, ...] | None = None,
+    proxy_protocol: bool = False,
     hello: bool = False,
     on_unknown: OnUnknown = "refuse",
     kind: Kind | None = None,
@@ -195,7 +196,7 @@ async def running(
     config: Config | None = None,
     host: str = "127.0.0.1",
 ) -> AsyncIterator[Running]:
-    """A server on a port of `host`, stopped with the block: it greets, relays to `target`, says hello over HTTP, or is of `kind`."""
+    """A server on a port of `host`, stopped with the block: it greets, relays to `target`, says hello, or is of `kind`."""
     directory = PeerDirectory(yard.path)
     directory.refresh()
     events: list[Event] = []
@@ -208,7 +209,8 @@ async def running(
     where = parse_address(f"{host}:0")
     try:
         if target is not None or hello:
-            kind = Hello() if target is None else Relay(target)
+            targets = (target,) if isinstance(target, Address) else target
+            kind = Hello() if targets is None else Relay(targets, proxy_protocol=proxy_protocol)
         if kind is not None:
             bound = await server.add_service(Service(policy.service, where, kind, policy, on_unknown, routes))
         else:

@@ -96,14 +96,14 @@ async def proxied(
             behave(talk)
 
     with target(one, window=window) as where:
-        async with running(yard, kind=Http(where, timeout), routes=routes) as node:
+        async with running(yard, kind=Http((where,), timeout), routes=routes) as node:
             yield Proxied(node, connections)
 
 
 @contextlib.asynccontextmanager
 async def proxied_to(yard: Yard, where: Address, *, timeout: float = 60.0) -> AsyncIterator[Running]:
     """A proxy to a backend that is there, or not."""
-    async with running(yard, kind=Http(where, timeout)) as node:
+    async with running(yard, kind=Http((where,), timeout)) as node:
         yield node
 
 

@@ -154,7 +154,10 @@ def serving(
     program: Sequence[str] = ("-m", "peerauth"),
     read: bool = True,
 ) -> Iterator[Serving]:
-    """Serve a relay to something that echoes, or hello, or what the settings say (`listen` None); ended with the block."""
+    """Serve a relay to something that echoes, or hello; ended with the block, by force if it must be.
+
+    With `listen` None it serves what is in `settings`.
+    """
     home.configure(f"{settings}\n[limits]\n{limits}\nworkers = {workers}\n")
     command = [sys.executable, *program, "serve", "--home", str(home.home), "--json"]
     command += [] if listen is None else ["--listen", listen]
@@ -163,7 +166,7 @@ def serving(
         target(behave) as where,
         errors.open("wb") as err,
         subprocess.Popen(
-            [*command, *(("--target", str(where)) if relay else ()), *words],
+            [*command, *(("--target", str(where)) if relay and listen else ()), *words],
             cwd=CHECKOUT,
             env=environment(),
             stdin=subprocess.DEVNULL,
