@@ -33,7 +33,7 @@ from peerauth.trust.identity import Identity
 from peerauth.trust.policy import Policy
 from tests.support.asking import ASK, ASK_AND_LEAVE, Heard, ask, asking, ends_with
 from tests.support.dropin import DEADLINE_S, mint
-from tests.support.engine import Caller, Running, Yard, files_of, how_it_ends, identity, on_loops, running
+from tests.support.engine import Caller, Running, Yard, descriptors, files_of, how_it_ends, identity, on_loops, running
 from tests.threats.test_absurd_certificates import KEYS, over
 
 FAST_S = 2.0
@@ -434,6 +434,19 @@ async def test_peers_get_in_while_a_thousand_strangers_want_to_know_why(yard: Ya
         assert len(node.told("admitted")) == len(took)
         assert len(node.told("refused")) < 60  # lines of the log
         assert len(node.server._explainer) == 0
+
+
+@on_loops()
+async def test_strangers_leave_no_descriptor_behind(yard: Yard) -> None:
+    async with explaining(yard) as node:
+        assert is_refusal(await heard(caller_of("mallory"), node))
+        await node.until(lambda: len(node.server._explainer) == 0)
+        before = descriptors()
+        for request in (ASK, ASK_AND_LEAVE, b"", b"GET / HT") * 4:
+            with await asyncio.to_thread(caller_of("mallory").open, node.port) as tls:
+                if request:
+                    tls.sendall(request)
+        await node.until(lambda: descriptors() <= before)
 
 
 @on_loops("uvloop")
