@@ -168,7 +168,9 @@ class Desk:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _over(self, task: asyncio.Task[None], source: tuple[bool, str]) -> None:
-        self._visits.pop(task, None)
+        visit, _ = self._visits.pop(task)
+        if task.cancelled():  # perhaps before it began
+            visit.line.abort()
         self._by_source[source] -= 1
         if not self._by_source[source]:
             del self._by_source[source]
@@ -181,9 +183,6 @@ class Desk:
                 await line.send(await self._answer(visit, request))
         except (OSError, PeerAuthError):  # it has left, or does not keep to the protocol; TimeoutError is an OSError
             line.abort()
-        except asyncio.CancelledError:
-            line.abort()
-            raise
         else:
             line.close()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import socket
 from collections import Counter
 from collections.abc import Callable
@@ -54,7 +55,12 @@ class Explainer:
         told = notice(refused, certificate, remembered=self._remembers())
         visit = self._loop.create_task(_Visit(self._loop, arrival.sock, session).tell(told))
         self._visits.add(visit)
-        visit.add_done_callback(self._visits.discard)
+        visit.add_done_callback(functools.partial(self._over, arrival.sock))
+
+    def _over(self, sock: socket.socket, visit: asyncio.Task[None]) -> None:
+        self._visits.discard(visit)
+        if visit.cancelled():  # perhaps before it began
+            sock.close()
 
     def _take_place(self, source: str) -> None:
         self._taken += 1
@@ -94,7 +100,7 @@ class _Visit:
                 await self._write(explanation(told, head, self._session.own_mark(), datetime.now(UTC)))
         except (OSError, PeerAuthError):  # it has left, or takes too long; TimeoutError is an OSError
             self._sock.close()
-        except BaseException:
+        except Exception:
             self._sock.close()
             raise
         else:

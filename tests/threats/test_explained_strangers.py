@@ -33,7 +33,7 @@ from peerauth.trust.identity import Identity
 from peerauth.trust.policy import Policy
 from tests.support.asking import ASK, ASK_AND_LEAVE, Heard, ask, asking, ends_with
 from tests.support.dropin import DEADLINE_S, mint
-from tests.support.engine import Caller, Running, Yard, files_of, how_it_ends, identity, on_loops, running
+from tests.support.engine import Caller, Running, Yard, descriptors, files_of, how_it_ends, identity, on_loops, running
 from tests.threats.test_absurd_certificates import KEYS, over
 
 FAST_S = 2.0
@@ -374,26 +374,33 @@ async def test_strange_keys_are_told_quickly_and_strong_ones_enter_when_pinned(
 
 
 @on_loops("uvloop")
-async def test_slow_strangers_take_up_their_own_places(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_slow_strangers_take_up_their_own_places(yard: Yard) -> None:
     """One source fills its places with requests that never end: it is refused by TLS then, and nobody else notices."""
-    monkeypatch.setattr(explainer, "SECONDS", 3.0)
     slow = caller_of("mallory")
     async with explaining(yard) as node:
         with contextlib.ExitStack() as held:
-            opened = [await asyncio.to_thread(slow.open, node.port, source="127.0.0.2") for _ in range(MOST_OF_A_SOURCE)]
-            for tls in opened:
-                held.enter_context(tls)
+            for _ in range(MOST_OF_A_SOURCE):
+                tls = held.enter_context(await asyncio.to_thread(slow.open, node.port, source="127.0.0.2"))
                 tls.sendall(b"GET / HTTP/1.1\r\nX: ")
-            await node.until(lambda: len(node.server._explainer) == MOST_OF_A_SOURCE)
+            await node.until(lambda: not node.server._explainer.has_room("127.0.0.2"))
             one_more = await heard(slow, node, source="127.0.0.2")
             assert (one_more.data, one_more.alert) == (b"", "TLSV1_ALERT_UNKNOWN_CA")
             without = await heard(caller_of("nobody"), node, source="127.0.0.2")
             assert (without.data, without.alert) == (b"", "TLSV13_ALERT_CERTIFICATE_REQUIRED")
             assert (await heard(caller_of("alice"), node, source="127.0.0.2")).body == HELLO
             assert is_refusal(await heard(caller_of("mallory"), node, source="127.0.0.3"))
-            await node.until(lambda: len(node.server._explainer) == 0)  # their time is over
-            assert await asyncio.to_thread(how_it_ends, opened[0]) == "cut"
-        assert is_refusal(await heard(slow, node, source="127.0.0.2"))  # and so is that of their places
+
+
+@on_loops("uvloop")
+async def test_a_strangers_time_ends_and_so_does_that_of_its_place(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explainer, "SECONDS", 0.3)
+    monkeypatch.setattr(explainer, "MOST_OF_A_SOURCE", 1)
+    async with explaining(yard) as node:
+        with await asyncio.to_thread(caller_of("mallory").open, node.port) as slow:
+            slow.sendall(b"GET / HTTP/1.1\r\nX: ")
+            assert await asyncio.to_thread(how_it_ends, slow) == "cut"
+        await node.until(lambda: node.server._explainer.has_room("127.0.0.1"))
+        assert is_refusal(await heard(caller_of("mallory"), node))
 
 
 @on_loops("uvloop")
@@ -427,6 +434,19 @@ async def test_peers_get_in_while_a_thousand_strangers_want_to_know_why(yard: Ya
         assert len(node.told("admitted")) == len(took)
         assert len(node.told("refused")) < 60  # lines of the log
         assert len(node.server._explainer) == 0
+
+
+@on_loops()
+async def test_strangers_leave_no_descriptor_behind(yard: Yard) -> None:
+    async with explaining(yard) as node:
+        assert is_refusal(await heard(caller_of("mallory"), node))
+        await node.until(lambda: len(node.server._explainer) == 0)
+        before = descriptors()
+        for request in (ASK, ASK_AND_LEAVE, b"", b"GET / HT") * 4:
+            with await asyncio.to_thread(caller_of("mallory").open, node.port) as tls:
+                if request:
+                    tls.sendall(request)
+        await node.until(lambda: descriptors() <= before)
 
 
 @on_loops("uvloop")
