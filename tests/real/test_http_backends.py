@@ -48,7 +48,7 @@ class Curl:
     """curl as the node `caller`."""
 
     def __init__(self, caller: Home, server: Home, port: int, place: Path) -> None:
-        self._words = [
+        self._words: list[str | Path] = [
             *(needs("curl"), "-sS", "--http1.1", "--max-time", "20"),
             *("--cert", caller.pair.cert, "--key", caller.pair.key, "--cacert", server.pair.cert),
         ]
@@ -88,9 +88,7 @@ def test_curl_asks_a_server_through_the_proxy(
     assert curl("--http1.0") == f"GET /a caller {nothing}\n"
 
 
-def test_curl_asks_nginx_through_the_proxy(
-    launch: Launch, serve: Serve, node: Home, caller: Home, tmp_path: Path
-) -> None:
+def test_curl_asks_nginx_through_the_proxy(launch: Launch, serve: Serve, node: Home, caller: Home, tmp_path: Path) -> None:
     place = tmp_path / "nginx"
     place.mkdir()
     (place / "nginx.conf").write_text(NGINX.format(place=place, port=unused_port()))

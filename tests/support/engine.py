@@ -194,7 +194,7 @@ async def running(
     config: Config | None = None,
     host: str = "127.0.0.1",
 ) -> AsyncIterator[Running]:
-    """A server on a port of `host`, stopped with the block: it greets, relays to `target`, says hello over HTTP, or is of `kind`."""
+    """A server on a port of `host`, stopped with the block: it greets, relays to `target`, says hello, or is of `kind`."""
     directory = PeerDirectory(yard.path)
     directory.refresh()
     events: list[Event] = []
