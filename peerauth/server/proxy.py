@@ -89,16 +89,17 @@ class Proxy(Visit):
     def _next(self) -> None:
         """Read the head of the next request, and ask."""
         came, front = self._came, self._front
-        end = came.find(b"\r\n\r\n") + 4
+        start = 2 if came.startswith(b"\r\n") else 0  # one empty line is no request (RFC 9112 section 2.2)
+        end = came.find(b"\r\n\r\n", start) + 4
         try:
             if end == 3:
                 if self._heard_all:
                     self._leave()
-                elif came:
+                elif len(came) > start:
                     check_beginning(came)
                     self.deadline = min(self.deadline, self._front.patience.now + HEAD)
                 return
-            request = read_request(came[:end], routed=front.routed, last=self._said)
+            request = read_request(came[start:end], routed=front.routed, last=self._said)
             about = request.about
             self._said = about if end < KEPT else None
             self._request = request
@@ -310,7 +311,7 @@ class Proxy(Visit):
         elif self._request is None:
             if self._leaving or self._out.busy:
                 self._finish(reset=True)
-            elif self._came:
+            elif self._came.strip():
                 self._say(408, "the header of the request did not come in time", close=True)
             else:
                 self._leave()
