@@ -13,7 +13,7 @@ from peerauth.http.body import BadBody, Body, Chunked, Sized, UntilEnd, chunk, e
 from peerauth.http.request import TREATMENT
 
 AFTER = b"GET / HTTP/1.1\r\n"
-WIKI = b"4\r\nWiki\r\n6;a=b;c;d=\"e\\\"; f\"\r\npedia \r\nE\r\nin \r\n\r\nchunks.\r\n0\r\n"
+WIKI = b'4\r\nWiki\r\n6;a=b;c;d="e\\"; f"\r\npedia \r\nE\r\nin \r\n\r\nchunks.\r\n0\r\n'
 TEXT = b"Wikipedia in \r\n\r\nchunks."
 
 
@@ -80,7 +80,7 @@ def test_a_body_until_the_end_takes_everything() -> None:
         b"1; a\r\na\r\n0\r\n\r\n",
         b"1;a\x01\r\na\r\n0\r\n\r\n",
         b"1;a\nb\r\na\r\n0\r\n\r\n",
-        b"1;a=\"b\r\na\r\n0\r\n\r\n",
+        b'1;a="b\r\na\r\n0\r\n\r\n',
         b"0000000000000000001\r\na\r\n0\r\n\r\n",
         b"ffffffffffffffff\r\n\n",
         b"1" + b";a" * body.LONGEST_LINE + b"\r\na\r\n0\r\n\r\n",

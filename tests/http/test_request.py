@@ -198,7 +198,9 @@ def test_the_body_is_as_long_as_the_head_says() -> None:
     assert isinstance(read_request(head(b"Transfer-Encoding: chunked")).body(), Chunked)
 
 
-@pytest.mark.parametrize("data", [b"GET / HTTP/1.1\nHost", b"\n", b"GET / HTTP/1.1\r\nHost: a\n\n", b"G" * (LONGEST_HEAD + 1)])
+@pytest.mark.parametrize(
+    "data", [b"GET / HTTP/1.1\nHost", b"\n", b"GET / HTTP/1.1\r\nHost: a\n\n", b"G" * (LONGEST_HEAD + 1)]
+)
 def test_what_cannot_become_a_head_is_refused_before_its_end(data: bytes) -> None:
     with pytest.raises(BadRequest):
         check_beginning(data)
