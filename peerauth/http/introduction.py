@@ -9,7 +9,6 @@ escaped.
 from __future__ import annotations
 
 import base64
-import functools
 import ipaddress
 from collections.abc import Callable
 from urllib.parse import quote
@@ -97,14 +96,12 @@ def folded(name: bytes) -> bytes:
     return name.translate(_FOLD)
 
 
-@functools.lru_cache(4096)
 def is_claim(name: bytes) -> bool:
     """Whether a field of this name says who calls or what was asked for, in some spelling: it does not pass."""
     plain = folded(name)
     return plain in _CLAIMS or plain.startswith(_CLAIMING)
 
 
-@functools.lru_cache(4096)
 def overrides_method(name: bytes) -> bool:
     """Whether a field of this name makes another method of the request for some backends: not where there are routes."""
     return folded(name) in _OVERRIDES

@@ -230,6 +230,8 @@ FIELD = [
     _host("line-without-name", "RFC 9112 5", b": node", b"Host: node"),
     _field("space-before-colon", "RFC 9112 5.1", b"X-A : b"),
     _field("tab-before-colon", "RFC 9112 5.1", b"X-A\t: b"),
+    _field("claim-with-space-before-colon", "RFC 9112 5.1", b"X-Peer-Name : bob"),
+    _field("claim-folded", "RFC 9112 5.2", b"X-A: b\r\n X-Peer-Name: bob"),
     _field("folded", "RFC 9112 5.2", b"X-A: b\r\n c"),
     _field("folded-tab", "RFC 9112 5.2", b"X-A: b\r\n\tc"),
     _field("folded-empty", "RFC 9112 5.2", b"X-A: b\r\n "),
