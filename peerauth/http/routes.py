@@ -17,7 +17,8 @@ from peerauth.errors import printable
 from peerauth.trust.peers import Peer
 from peerauth.trust.policy import EVERY_PEER, Policy
 
-_SHOWN = 120  # characters of a path that are said again
+_SHOWN = 120  # characters of a path that are said again, or kept
+_MOST_SEEN = 1000  # paths
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +45,14 @@ class Denied:
 class Routes:
     """The rules of a service, in their order, and ready to decide."""
 
-    __slots__ = ("_all", "_by_key", "_longest")
+    __slots__ = ("_all", "_by_key", "_longest", "_seen")
 
     def __init__(self, routes: Iterable[Route]) -> None:
         """Raises ValueError where two paths differ only in what programs do not agree about."""
         self._all = tuple(routes)
         self._by_key: dict[str, list[Route]] = {}
         self._longest = 0
+        self._seen: dict[str, list[Route]] = {}  # what was found for some paths: it takes longer than all the rest
         for route in self._all:
             rules = self._by_key.setdefault(_key(route.path), [])
             if rules and rules[0].path != route.path:
@@ -72,7 +74,11 @@ class Routes:
 
     def decide(self, method: bytes, path: str, peer: Peer) -> Denied | None:
         """None if this peer may; `path` is that of a `Target`, made with `routed`."""
-        rules = self._nearest(path)
+        rules = self._seen.get(path)
+        if rules is None:
+            rules = self._nearest(path)
+            if len(self._seen) < _MOST_SEEN and len(path) <= _SHOWN:
+                self._seen[path] = rules
         if not rules:
             return Denied(f"no route of this service leads to {printable(path, _SHOWN)}")
         at = rules[0].path
@@ -113,6 +119,7 @@ def _covers(rule: str, path: str) -> bool:
 def _key(path: str) -> str:
     """What is left of a path when everything is taken away that programs disagree about."""
     if not path.isascii():
-        path = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", path).casefold())
+        apart = unicodedata.normalize("NFKD", path.upper().casefold())
+        path = "".join(letter for letter in apart if not unicodedata.combining(letter))  # MySQL finds á for a
     segments = path.lower().split("/")
     return "/".join(segment.strip().rstrip(". ") for segment in segments).rstrip("/") if path != "*" else ""

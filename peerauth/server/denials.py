@@ -1,4 +1,4 @@
-"""What is said of a request that no route allows: to the log, and to whoever asked."""
+"""What the log is told of a request that no route allows."""
 
 from __future__ import annotations
 
@@ -15,18 +15,17 @@ def denied_event(
     denied: Denied, asked: str, *, service: str, peer: Peer, fingerprint: Fingerprint | str, address: str
 ) -> Event:
     """For `Audit.refused`: a peer can ask as often as it likes. `asked` is the method and the path, as they came."""
+    if denied.path is None:
+        code, hint = "no-route", "what no route in config.toml leads to is for nobody"
+    else:
+        code, hint = "route", "who may is said by routes in config.toml"
     return Event(
         "denied",
         f"{peer.name} from {address}: {printable(asked, _SHOWN)}: {denied.rule}",
-        "who may is said by routes in config.toml",
+        hint,
         service=service,
         address=address,
         peer=peer.name,
         fingerprint=str(fingerprint),
-        code="no-route" if denied.path is None else "route",
+        code=code,
     )
-
-
-def denied_text(denied: Denied) -> str:
-    """The body of the 403, with its line end."""
-    return f"403 Forbidden: {denied.rule}\n"

@@ -6,17 +6,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from peerauth.address import Address, parse_address
 from peerauth.errors import BadInput, printable
-from peerauth.http.routes import Routes
 from peerauth.store.files import read_bounded, shown
 from peerauth.store.kinds import Hello, Kind, read_kind
 from peerauth.store.schema import Table, parse_span, parse_toml, read_acceptance
-from peerauth.store.web import read_routes
 from peerauth.trust.peers import Acceptance, check_name
 from peerauth.trust.policy import Policy
+
+if TYPE_CHECKING:
+    from peerauth.http.routes import Routes
 
 FILE_NAME = "config.toml"
 MAXIMUM_BYTES = 1 << 20
@@ -173,7 +174,11 @@ def _service(table: Table, groups: dict[str, list[str]]) -> Service:
     kind = read_kind(table)
     with table.about("allow"):
         policy = make_policy(name, table.texts("allow"), groups)
-    routes = read_routes(table, lambda allow: make_policy(name, allow, groups), speaks_http=kind.speaks_http)
+    routes = None
+    if table.has("routes"):
+        from peerauth.store.web import read_routes  # noqa: PLC0415 - most commands read config.toml and no HTTP
+
+        routes = read_routes(table, lambda allow: make_policy(name, allow, groups), speaks_http=kind.speaks_http)
     table.done()
     return Service(name, listen, kind, policy, routes)
 

@@ -6,14 +6,12 @@ A kind is a frozen value with what its keys and options say; it does nothing by 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from peerauth.address import Address, parse_address
 from peerauth.errors import BadInput, printable
-from peerauth.http.introduction import DEFAULT_HEADERS
 from peerauth.store.schema import Table
-from peerauth.store.web import read_headers
 
 HTTP_TIMEOUT = 60.0  # seconds
 
@@ -59,6 +57,12 @@ class Relay(Kind):
         return str(self.target)
 
 
+def _usual_headers() -> frozenset[str]:
+    from peerauth.http.introduction import DEFAULT_HEADERS  # noqa: PLC0415 - most commands read config.toml and no HTTP
+
+    return DEFAULT_HEADERS
+
+
 @dataclass(frozen=True, slots=True)
 class Http(Kind):
     """Requests of peers to a program that speaks HTTP/1.1 in the clear, which is told who is calling.
@@ -70,7 +74,7 @@ class Http(Kind):
     speaks_http: ClassVar[bool] = True
     target: Address
     timeout: float = HTTP_TIMEOUT
-    headers: frozenset[str] = DEFAULT_HEADERS
+    headers: frozenset[str] = field(default_factory=_usual_headers)
 
     def __str__(self) -> str:
         return f"passes HTTP on to {self.target}"
@@ -116,6 +120,8 @@ def _relay(table: Table, target: str) -> Relay:
 
 
 def _http(table: Table, target: str) -> Http:
+    from peerauth.store.web import read_headers  # noqa: PLC0415 - as above
+
     with table.about("http"):
         address = _http_address(target)
     return Http(address, table.seconds("timeout", HTTP_TIMEOUT, 0.1, 3600), read_headers(table))

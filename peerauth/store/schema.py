@@ -137,7 +137,8 @@ class Table:
         return [Table(item, self._path, f"{self._prefix}{key}[{index}].") for index, item in enumerate(value, 1)]
 
     def has(self, key: str) -> bool:
-        """Whether there is such a key, whatever its value."""
+        """Whether there is such a key, whatever its value; it is known from now on."""
+        self._known.append(key)
         return key in self._values
 
     def keys(self) -> list[str]:

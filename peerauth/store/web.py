@@ -19,14 +19,9 @@ _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Z-]+")  # a token (RFC 9110 section 9
 _IN_PATHS = "%!$&'()*+,/:=@[]|~"  # what a path in config.toml may have as it is; all else is escaped for it
 
 
-def read_routes(table: Table, allowed: Callable[[list[str] | None], Policy], *, speaks_http: bool) -> Routes | None:
-    """The `routes` of a service; None without any: then everything is open to its peers. Raises BadInput.
-
-    `allowed` makes a policy of an `allow`.
-    """
+def read_routes(table: Table, allowed: Callable[[list[str] | None], Policy], *, speaks_http: bool) -> Routes:
+    """The `routes` of a service. Raises BadInput. `allowed` makes a policy of an `allow`."""
     given = table.tables("routes")
-    if not given and not table.has("routes"):
-        return None
     if not speaks_http:
         raise table.error(
             "routes", "are for a service that speaks HTTP, which this is not", 'to share HTTP: http = "HOST:PORT"'

@@ -52,18 +52,24 @@ def asked_for(parse: Parse, text: str, monkeypatch: pytest.MonkeyPatch) -> set[s
         asked.add(f"{table._prefix}{key}")
         return real(table, key, *expected)  # type: ignore[arg-type]
 
+    def has(table: Table, key: str) -> bool:
+        asked.add(f"{table._prefix}{key}")
+        return key in table._values
+
     monkeypatch.setattr(Table, "_get", spy)
+    monkeypatch.setattr(Table, "has", has)
     parse(text)
     return asked
 
 
 def test_every_key_of_config_toml_is_listed_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    kinds = ("", 'http = ":2"\n')
+    kinds = ("", 'http = ":2"\nroutes = [{ path = "/" }]\n')
     serve = '[node]\nname = "x"\n[[serve]]\nlisten = ":1"\n'
     known = set().union(*(asked_for(config, serve + kind, monkeypatch) for kind in kinds))
     tables = {
         "node": "[node]",
         "serve[1]": "[[serve]]",
+        "serve[1].routes[1]": "[[serve.routes]]",
         "limits": "[limits]",
         "refusals": "[refusals]",
         "rotation": "[rotation]",

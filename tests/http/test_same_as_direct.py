@@ -13,63 +13,46 @@ from pathlib import Path
 
 import pytest
 
-from peerauth.address import Address
 from tests.http.doors import proxy
-from tests.seeds.actors import Program
+from tests.http.nginx import nginx
 from tests.support.engine import files_of, identity
 from tests.support.programs import needs
-from tests.support.targets import target, unused_port
+from tests.support.targets import target
 
 MB = 1 << 20
 SIZES = (0, 1, 16_383, 16_384, 16_385, MB, 100 * MB)
 GIGABYTE = 1 << 30
 FRAMING = (b"content-length:", b"transfer-encoding:")
-CONFIG = """\
-daemon off;
-master_process off;
-error_log stderr notice;
-pid {place}/nginx.pid;
-events {{}}
-http {{
-    access_log off;
-    absolute_redirect off;
-    keepalive_requests 100000;
-    client_max_body_size 0;
-    client_body_temp_path {place}/body;
-    proxy_temp_path {place}/proxy;
-    fastcgi_temp_path {place}/fastcgi;
-    uwsgi_temp_path {place}/uwsgi;
-    scgi_temp_path {place}/scgi;
-    server {{
-        listen 127.0.0.1:{port};
-        root {place}/www;
-        location /gzip/ {{
-            alias {place}/www/;
+SERVER = """\
+    server {
+        listen 127.0.0.1;
+        root WWW;
+        location /gzip/ {
+            alias WWW/;
             gzip on;
             gzip_min_length 1;
             gzip_types *;
-        }}
-        location /list/ {{
-            alias {place}/www/;
+        }
+        location /list/ {
+            alias WWW/;
             autoindex on;
-        }}
-        location /said/ {{ return 200 "$request_method $request_uri $content_length $host\\n"; }}
-        location /204 {{ return 204; }}
-        location /301 {{ return 301 /elsewhere?$args; }}
-        location /400 {{ return 400; }}
-        location /401 {{ return 401 "who?"; }}
-        location /405 {{ error_page 405 @no; return 405; }}
-        location @no {{ add_header Allow "GET, HEAD" always; return 405 "no\\n"; }}
-        location /500 {{ return 500 "broken\\n"; }}
-        location /503 {{ add_header Retry-After 7 always; return 503; }}
-        location /many/ {{
+        }
+        location /said/ { return 200 "$request_method $request_uri $content_length $host\\n"; }
+        location /204 { return 204; }
+        location /301 { return 301 /elsewhere?$args; }
+        location /400 { return 400; }
+        location /401 { return 401 "who?"; }
+        location /405 { error_page 405 @no; return 405; }
+        location @no { add_header Allow "GET, HEAD" always; return 405 "no\\n"; }
+        location /500 { return 500 "broken\\n"; }
+        location /503 { add_header Retry-After 7 always; return 503; }
+        location /many/ {
             add_header Set-Cookie "a=1" always;
             add_header Set-Cookie "b=2" always;
-            add_header X-Long "{long}" always;
+            add_header X-Long "LONG" always;
             return 200 "";
-        }}
-    }}
-}}
+        }
+    }
 """
 
 
@@ -119,33 +102,28 @@ class Side:
 
 @dataclass(frozen=True)
 class Sides:
-    """Both of them, and the files that nginx has."""
+    """Both of them."""
 
     direct: Side
     through: Side
-    www: Path
 
 
 @pytest.fixture(scope="module")
 def sides(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sides]:
-    place, port = tmp_path_factory.mktemp("nginx"), unused_port()
+    place = tmp_path_factory.mktemp("nginx")
     (place / "www").mkdir()
     for size in SIZES:
         (place / f"www/{size}.bin").write_bytes(b"".join(blocks(size)))
     (place / "www/text.txt").write_text("a line that is easily made smaller\n" * 20_000)
-    (place / "nginx.conf").write_text(CONFIG.format(place=place, port=port, long="x" * 3000))
+    server = SERVER.replace("WWW", f"{place}/www").replace("LONG", "x" * 3000)
     cert, key = files_of(identity("alice"))
     mutual = ("--cert", cert, "--key", key, "--cacert", files_of(identity("node"))[0])
     with contextlib.ExitStack() as running:
-        words = ("-p", place, "-c", place / "nginx.conf", "-e", "stderr")
-        nginx = Program("/bin/sh", "-c", 'exec "$0" "$@" 2>&1', needs("nginx"), *words, cwd=place)
-        running.callback(nginx.stop)
-        nginx.line("nginx/")
-        node = running.enter_context(proxy(tmp_path_factory.mktemp("node"), Address("127.0.0.1", port)))
+        where = running.enter_context(nginx(place, server, "listen 127.0.0.1;"))
+        node = running.enter_context(proxy(tmp_path_factory.mktemp("node"), where))
         yield Sides(
-            Side(f"http://127.0.0.1:{port}", (), tmp_path_factory.mktemp("direct")),
+            Side(f"http://{where}", (), tmp_path_factory.mktemp("direct")),
             Side(f"https://localhost:{node.port}", mutual, tmp_path_factory.mktemp("through")),
-            place / "www",
         )
 
 
