@@ -51,6 +51,8 @@ def _goals(sheets: dict[str, Sheet]) -> Iterator[Goal]:
     yield _at_most(sheets, "ping-1", "p50_us", 1.0, "100-byte round trip p50, 1 connection")
     yield _at_least(sheets, "ping-64", "rate", 0.9, "100-byte round trips/s, 64 connections")
     yield _than_stunnel(sheets)
+    yield _requests(sheets, "Caddy", 1.0)
+    yield _requests(sheets, "nginx http", 0.65)
     yield _at_most(sheets, "storm", "p99_us", 1.0, "p99 of established connections in a handshake storm")
     yield _figure(sheets, "idle", US, key="per_connection_kb", most=30, unit="KB", text="memory per idle connection")
     yield _pool_handshakes(sheets)
@@ -85,6 +87,12 @@ def _than_stunnel(sheets: dict[str, Sheet]) -> Goal:
     text, wanted = "the same, against stunnel", ">= 1.3 x stunnel"
     found = figures.ratio(sheets["ping-64"], US, "stunnel", "rate") if "ping-64" in sheets else None
     return _ratio(text, wanted, found, 1.3)
+
+
+def _requests(sheets: dict[str, Sheet], rival: str, factor: float) -> Goal:
+    text, wanted = f"HTTP requests/s, 64 connections, against {rival.removesuffix(' http')}", f">= {factor:g} x {rival}"
+    found = figures.ratio(sheets["requests-64"], US, rival, "rate") if "requests-64" in sheets else None
+    return _ratio(text, wanted, found, factor)
 
 
 def _of_raw(sheets: dict[str, Sheet]) -> Goal:

@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from peerauth.http.introduction import folded
+
 MOST_FIELDS: Final = 100
 
 TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"  # RFC 9110 section 5.6.2
@@ -53,7 +55,7 @@ class Treatment(dict[bytes, bytes]):
     def __missing__(self, name: bytes) -> bytes:
         lower = name.lower()
         kind = lower if lower in self._judged else PASSED
-        if lower in HOP_BY_HOP or self._ended(lower) or (not kind and lower.replace(b"_", b"-") in self._judged):
+        if lower in HOP_BY_HOP or self._ended(lower) or (not kind and folded(lower) in self._judged):
             kind = DROPPED  # CGI and its kind take Content_Length for Content-Length
         if len(self) < _MOST_SPELLINGS:
             self[name] = kind

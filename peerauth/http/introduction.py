@@ -9,7 +9,6 @@ escaped.
 from __future__ import annotations
 
 import base64
-import functools
 import ipaddress
 from collections.abc import Callable
 from urllib.parse import quote
@@ -23,7 +22,7 @@ DEFAULT_HEADERS = frozenset(
     ("X-Peer-Name", "X-Peer-Fingerprint", "X-Peer-Tags", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host")
 )
 
-# The fields that some backend believes, as `_folded`. First those about the connection: where it came from and over what.
+# The fields that some backend believes, as `folded`. First those about the connection: where it came from and over what.
 _CLAIMS = frozenset(
     (
         b"forwarded",  # RFC 7239
@@ -92,17 +91,20 @@ _SAFE = "!$&'()*+/:@?#[]"  # of a URI in Envoy's header, which gives a meaning t
 _MOST_NAMES = 32  # that a certificate's alternative names put into a header
 
 
-@functools.lru_cache(4096)
+def folded(name: bytes) -> bytes:
+    """What all spellings of a field's name have in common: lower case, and a hyphen for all but letters and digits."""
+    return name.translate(_FOLD)
+
+
 def is_claim(name: bytes) -> bool:
     """Whether a field of this name says who calls or what was asked for, in some spelling: it does not pass."""
-    folded = name.translate(_FOLD)
-    return folded in _CLAIMS or folded.startswith(_CLAIMING)
+    plain = folded(name)
+    return plain in _CLAIMS or plain.startswith(_CLAIMING)
 
 
-@functools.lru_cache(4096)
 def overrides_method(name: bytes) -> bool:
     """Whether a field of this name makes another method of the request for some backends: not where there are routes."""
-    return name.translate(_FOLD) in _OVERRIDES
+    return folded(name) in _OVERRIDES
 
 
 class Introduction:

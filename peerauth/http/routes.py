@@ -119,6 +119,7 @@ def _covers(rule: str, path: str) -> bool:
 def _key(path: str) -> str:
     """What is left of a path when everything is taken away that programs disagree about."""
     if not path.isascii():
-        path = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", path).casefold())
+        apart = unicodedata.normalize("NFKD", path.upper().casefold())
+        path = "".join(letter for letter in apart if not unicodedata.combining(letter))  # MySQL finds á for a
     segments = path.lower().split("/")
     return "/".join(segment.strip().rstrip(". ") for segment in segments).rstrip("/") if path != "*" else ""

@@ -16,6 +16,7 @@ from peerauth.address import Address
 from peerauth.http.body import BadBody, Body, Chunked, Sized, UntilEnd, chunk, end_of_chunks
 from peerauth.http.request import Request
 from peerauth.http.response import LONGEST_HEAD, About, BadResponse, Response, read_response
+from peerauth.net.sockets import taken
 from peerauth.server.asker import Asker
 from peerauth.server.backends import Backends
 from peerauth.server.ends import Plain
@@ -75,6 +76,11 @@ class Backend:
     def waiting(self) -> int:
         """How many bytes are held here because the program does not take them."""
         return (self._out.waiting if self._out is not None else 0) + len(self._came)
+
+    @property
+    def taken(self) -> int:
+        """How many bytes the program has taken so far on this connection."""
+        return taken(self._end.sock) if self._end is not None else 0
 
     def ask(self, request: Request, question: bytes) -> None:
         """Send this request; `question` is its head and what is there of its body."""

@@ -1,4 +1,4 @@
-"""What is said of a request that no route allows: to the log, and to whoever asked."""
+"""What the log is told of a request that no route allows."""
 
 from __future__ import annotations
 
@@ -29,8 +29,3 @@ def denied_event(
         fingerprint=str(fingerprint),
         code=code,
     )
-
-
-def denied_text(denied: Denied) -> str:
-    """The body of the 403, with its line end."""
-    return f"403 Forbidden: {denied.rule}\n"

@@ -7,6 +7,7 @@ that has to be the peer of the latest decision, because a change of its tags cou
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
+from http import HTTPStatus
 from typing import Any
 
 from peerauth.address import Address
@@ -15,7 +16,7 @@ from peerauth.http.introduction import overrides_method
 from peerauth.http.routes import Denied
 from peerauth.http.target import Target, normalise
 from peerauth.server.audit import Audit, Event
-from peerauth.server.denials import denied_event, denied_text
+from peerauth.server.denials import denied_event
 from peerauth.store.config import Service
 from peerauth.trust.peers import Peer
 
@@ -37,13 +38,13 @@ def guarded(application: Application, service: Service, audit: Audit) -> Applica
         try:
             target = _target(scope)
         except BadRequest as error:
-            await _answer(scope, send, error.status, f"{error.status}: {error.reason}\n")
+            await _answer(scope, send, error.status, error.reason)
             return
         peer: Peer = scope["state"]["peer"]
         denied = routes.decide(_method(scope), target.path, peer)
         if denied is not None:
             audit.refused(lambda: _event(service.name, denied, scope, target))
-            await _answer(scope, send, 403, denied_text(denied))
+            await _answer(scope, send, 403, denied.rule)
             return
         scope["path"] = target.path
         scope["raw_path"] = target.forwarded.partition(b"?")[0]
@@ -79,7 +80,11 @@ async def _answer(scope: Scope, send: Send, status: int, text: str) -> None:
     if scope["type"] == "websocket":
         await send({"type": "websocket.close"})  # before it was accepted: 403 (ASGI)
         return
-    body = text.encode()
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]
+    body = f"{status} {HTTPStatus(status).phrase}: {text}\n".encode()
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", b"%d" % len(body)),
+        (b"cache-control", b"no-store"),
+    ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})

@@ -15,6 +15,7 @@ from peerauth.http.errors import BadRequest
 from peerauth.http.introduction import Introduction
 from peerauth.http.request import About, Request, check_beginning, read_request
 from peerauth.http.response import own_answer
+from peerauth.net.sockets import taken
 from peerauth.server.backend import KEPT
 from peerauth.server.front import Front
 from peerauth.server.guest import Guest, Serve
@@ -37,7 +38,7 @@ def proxy_service(front: Front) -> Serve:
 class Proxy(Visit):
     """One admitted connection, and the requests that come over it."""
 
-    __slots__ = ("_body", "_buffer", "_heard_all", "_introduced", "_introduction", "_request", "_said")
+    __slots__ = ("_body", "_buffer", "_heard_all", "_introduced", "_introduction", "_request", "_said", "_taken_before")
 
     def __init__(self, guest: Guest, front: Front) -> None:
         super().__init__(guest, front)
@@ -46,6 +47,7 @@ class Proxy(Visit):
         self._request: Request | None = None  # which is being answered
         self._body: Body | None = None  # of it, of which more is to come
         self._heard_all = False  # the peer sends nothing more
+        self._taken_before = 0  # bytes, by both sides, when it was looked at last
         self._introduced: Admitted | None = None
         self._introduction: Introduction
 
@@ -87,16 +89,17 @@ class Proxy(Visit):
     def _next(self) -> None:
         """Read the head of the next request, and ask."""
         came, front = self._came, self._front
-        end = came.find(b"\r\n\r\n") + 4
+        start = 2 if came.startswith(b"\r\n") else 0  # one empty line is no request (RFC 9112 section 2.2)
+        end = came.find(b"\r\n\r\n", start) + 4
         try:
             if end == 3:
                 if self._heard_all:
                     self._leave()
-                elif came:
+                elif len(came) > start:
                     check_beginning(came)
                     self.deadline = min(self.deadline, self._front.patience.now + HEAD)
                 return
-            request = read_request(came[:end], routed=front.routed, last=self._said)
+            request = read_request(came[start:end], routed=front.routed, last=self._said)
             about = request.about
             self._said = about if end < KEPT else None
             self._request = request
@@ -300,10 +303,13 @@ class Proxy(Visit):
 
     def expired(self) -> None:
         """As Waiting.expired."""
-        if self._request is None:
+        moved, self._taken_before = self._taken_before, taken(self._near.sock) + self._backend.taken
+        if (self._out.busy or self._backend.waiting) and self._taken_before > moved:
+            self._hurry()  # slow, and not stuck: OpenSSL and the kernel hold what we see as one piece
+        elif self._request is None:
             if self._leaving or self._out.busy:
                 self._finish(reset=True)
-            elif self._came:
+            elif self._came.strip():
                 self._say(408, "the header of the request did not come in time", close=True)
             else:
                 self._leave()

@@ -141,3 +141,11 @@ def test_a_chart_is_well_formed_and_shows_each_median_and_spread_in_proportion()
     words = [text.text for text in root.findall(f"{SVG}text")]
     assert words[2:] == ["a & b", "50 1/s", "c", "25 1/s", "<d>", "it ended"]
     assert "prefers-color-scheme: dark" in chart("Bars", "1/s", "more", bars)
+
+
+def test_the_goals_of_http_are_against_each_proxy() -> None:
+    run = made(sheet("requests-64", peerauth=[20.0], Caddy=[10.0], nginx_http=[40.0]))
+    found = {goal.wanted: (goal.got, goal.reached) for goal in goals(run) if goal.text.startswith("HTTP requests/s")}
+    assert found == {">= 1 x Caddy": ("2.00 x", True), ">= 0.65 x nginx http": ("0.50 x", False)}
+    unmeasured = [goal.reached for goal in goals(made(sheet(peerauth=[1.0]))) if goal.text.startswith("HTTP requests/s")]
+    assert unmeasured == [None, None]

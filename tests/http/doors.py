@@ -70,7 +70,7 @@ def proxy(place: Path, to: Address, settings: str = "", *, workers: int = 1) -> 
 
 
 @contextlib.contextmanager
-def door(place: Path, settings: str = "") -> Iterator[Door]:
-    """A proxy with these further settings, and what it keeps."""
-    with recorder() as program, proxy(place, program.address, settings) as node:
+def door(place: Path, settings: str = "", *, workers: int = 1) -> Iterator[Door]:
+    """A proxy with these further settings before a program that keeps every byte."""
+    with recorder() as program, proxy(place, program.address, settings, workers=workers) as node:
         yield Door(node, program)

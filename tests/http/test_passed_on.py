@@ -71,6 +71,10 @@ PASSED = [
     _fields("odd-but-a-token", b"!#$%&'*+-.^_`|~1a: b\r\n", b"!#$%&'*+-.^_`|~1a: b\r\n"),
     _fields("high-bytes-in-a-value", b"X-A: \xc3\xa4\xff\r\n", b"X-A: \xc3\xa4\xff\r\n"),
     _fields("credentials", b"Authorization: Basic YQ==\r\nCookie: a=b\r\n", b"Authorization: Basic YQ==\r\nCookie: a=b\r\n"),
+    _fields("framing-in-another-spelling", b"Content_Length: 5\r\ntransfer_ENCODING: chunked\r\n"),  # smuggler: underjoin
+    _fields(
+        "framing-as-CGI-would-read-it", b"Content.Length: 5\r\nTransfer~Encoding: chunked\r\nHost_: b\r\n", b"Host_: b\r\n"
+    ),
     _fields("length-zero", b"Content-Length: 0\r\n", b"Content-Length: 0\r\n"),
     Passed(
         "body-of-GET (CL.0)",

@@ -11,7 +11,7 @@ from peerauth.http.errors import BadRequest
 from peerauth.http.request import LONGEST_HEAD, check_beginning, read_request
 
 PLAIN = b"GET /a?b HTTP/1.1\r\nHost: h\r\n\r\n"
-TOKEN = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+CHARACTERS = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def head(*lines: bytes, first: bytes = b"GET / HTTP/1.1", host: bool = True) -> bytes:
@@ -81,7 +81,7 @@ REFUSED = {
     "negative length": (head(b"Content-Length: -1"), 400),
     "hexadecimal length": (head(b"Content-Length: 0x1"), 400),
     "length with an underscore": (head(b"Content-Length: 1_0"), 400),
-    "length of other digits": (head("Content-Length: ١".encode()), 400),
+    "length of other digits": (head(b"Content-Length: \xd9\xa1"), 400),
     "empty length": (head(b"Content-Length:"), 400),
     "length beyond all reason": (head(b"Content-Length: " + b"9" * 19), 400),
     "chunked and identity": (head(b"Transfer-Encoding: chunked, identity"), 400),
@@ -163,7 +163,7 @@ def test_a_request_without_a_host_gets_that_of_the_backend() -> None:
         ([b"Transfer-Encoding: CHUNKED", b"Trailer: X-Sum"], b"Transfer-Encoding: chunked\r\nTrailer: X-Sum\r\n"),
         ([b"Expect: 100-continue"], b""),
         ([b"Expect: 100-continue", b"Content-Length: 2"], b"Content-Length: 2\r\nExpect: 100-continue\r\n"),
-        ([b"X-Peer-Name: mallory", b"x_peer_name: mallory", b"X-Forwarded-For: 1.2.3.4", b"Via: 1.1 a"], b"Via: 1.1 a\r\n"),
+        ([b"X-Peer-Name: mallory", b"x_peer_name: mallory", b"X-Forwarded-For: 1.2.3.4", b"Via: a"], b"Via: a\r\n"),
         ([b"Connection: X-Peer-Name"], b""),
     ],
 )
@@ -211,7 +211,7 @@ def test_the_beginning_of_a_head_is_waited_for(cut: int) -> None:
     check_beginning(PLAIN[:cut])
 
 
-FIELDS = st.lists(st.tuples(st.text(TOKEN, min_size=1, max_size=20), st.text("abc \t,;=", max_size=20)), max_size=8)
+FIELDS = st.lists(st.tuples(st.text(CHARACTERS, min_size=1, max_size=20), st.text("abc \t,;=", max_size=20)), max_size=8)
 
 
 @given(FIELDS, FIELDS)

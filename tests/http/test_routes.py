@@ -91,6 +91,10 @@ def test_the_longest_path_decides_and_then_methods_and_peers(request_: str, alic
         "GET /%C4%B0/../Admin/",
         "GET /adm%C4%B1n/../ADMIN",
         "GET /%EF%BD%81dmin/users",  # a full-width a
+        "GET /adm%C4%B1n/users",  # an i without a dot, whose capital is I
+        "GET /adm%C4%B0n/users",  # a capital i with a dot
+        "GET /%C3%A1dmin/users",  # an a with an accent
+        "GET /a%CC%81dmin/users",  # the same, put together
         "GET /admin/Status",
         "GET /admin/status/",
         "GET /admin/status/x",

@@ -14,6 +14,7 @@ from peerauth.http.introduction import HEADERS
 from tests.http.doors import Door, door, say
 from tests.http.malformed import SMUGGLED
 from tests.support.engine import identity
+from tests.support.workers import TRIES
 
 ROUTES = """\
 headers = ["X-Peer-Name"]
@@ -187,3 +188,18 @@ def test_where_nothing_is_to_be_said_claims_are_dropped_all_the_same(tmp_path: P
     with door(tmp_path, "headers = []\n") as one:
         one.say(asked(b"GET /", b"X-Peer-Name: bob\r\nX_Forwarded_For: 1.2.3.4\r\nX-A: b\r\n"))
         assert one.program.requests == [b"GET / HTTP/1.1\r\nHost: node\r\nX-A: b\r\n\r\n"]
+
+
+def test_every_worker_knows_the_routes_and_the_caller(tmp_path: Path) -> None:
+    with door(tmp_path, ROUTES, workers=2) as one:
+        seen: set[int] = set()
+        for _ in range(TRIES):
+            if len(seen) == 2:
+                break
+            with one.open() as tls:
+                answer = say(tls, [b"GET /admin/x HTTP/1.1\r\nHost: node\r\n\r\n" + asked(b"GET /")])
+                seen.add(one.node.worker_of(tls))
+            assert re.findall(rb"HTTP/1\.1 (\d\d\d) ", answer) == [b"403", b"200"]
+        assert seen == {1, 2}
+        assert {request.count(b"X-Peer-Name: alice") for request in one.program.requests} == {1}
+        assert b"admin" not in one.program.heard

@@ -27,7 +27,7 @@ class Echo(BaseHTTPRequestHandler):
                 self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
             self.wfile.write(b"0\r\n\r\n")
 
-    do_HEAD = do_PUT = do_POST = do_GET
+    do_HEAD = do_PUT = do_POST = do_GET  # noqa: N815 - as http.server has them
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""

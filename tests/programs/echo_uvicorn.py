@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import socket
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import uvicorn
 
 
-async def echo(scope: dict[str, Any], receive: Any, send: Any) -> None:
+async def echo(
+    scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[[dict[str, Any]], Awaitable[None]]
+) -> None:
     """Say what was asked, by whom, and with which body."""
     body, more = hashlib.sha256(), True
     while more:

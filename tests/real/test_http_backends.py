@@ -48,7 +48,7 @@ class Curl:
     """curl as the node `caller`."""
 
     def __init__(self, caller: Home, server: Home, port: int, place: Path) -> None:
-        self._words = [
+        self._words: list[str | Path] = [
             *(needs("curl"), "-sS", "--http1.1", "--max-time", "20"),
             *("--cert", caller.pair.cert, "--key", caller.pair.key, "--cacert", server.pair.cert),
         ]

@@ -35,12 +35,14 @@ class Conversation:
         self._wire = http.client.HTTPConnection("node", port)
         self._wire.sock = Caller(identity(name)).open(port)
 
-    async def ask(self, method: str, target: str, **fields: str) -> tuple[int, str]:
+    async def ask(self, method: str, target: str, body: bytes = b"", **fields: str) -> tuple[int, str]:
         def exchange() -> tuple[int, str]:
             self._wire.putrequest(method, target, skip_accept_encoding=True)
             for name, value in fields.items():
                 self._wire.putheader(name.replace("_", "-"), value)
-            self._wire.endheaders()
+            if body:
+                self._wire.putheader("Content-Length", str(len(body)))
+            self._wire.endheaders(body)
             answer = self._wire.getresponse()
             return answer.status, answer.read().decode()
 
@@ -60,10 +62,13 @@ async def test_hello_is_open_as_far_as_routes_say(yard: Yard) -> None:
         assert await alice.ask("HEAD", "/hello") == (200, "")
         assert await alice.ask("GET", "/") == (403, "403 Forbidden: the route / (GET) is not for alice\n")
         assert await alice.ask("POST", "/") == (403, "403 Forbidden: the route / is for GET, not for POST\n")
+        hidden = b"GET /hello HTTP/1.1\r\nHost: node\r\n\r\n"
+        assert (await alice.ask("POST", "/", hidden))[0] == 403
         assert (await alice.ask("GET", "/HELLO"))[0] == 403
         assert (await alice.ask("GET", "/hello/"))[0] == 403
         assert (await alice.ask("GET", "/hello%2f"))[0] == 400
         assert (await alice.ask("GET", "/..%2fhello"))[0] == 400
+        assert (await alice.ask("GET", "/..")) == (400, "400 Bad Request: the path climbs above the root\n")
         assert (await alice.ask("GET", "/hello", X_HTTP_Method_Override="DELETE"))[0] == 400
         assert await alice.ask("GET", "/hello") == (200, "Hello, alice!\n")  # the connection lives
         alice.close()

@@ -124,9 +124,8 @@ async def test_chunks_go_both_ways_and_are_made_anew(yard: Yard) -> None:
     def behave(talk: Talk) -> None:
         assert talk.head() == b"POST / HTTP/1.1\r\nHost: h\r\n" + CHUNKS + b"Trailer: X-Sum\r\n\r\n"
         assert talk.until(b"0\r\nX-Sum: 1\r\n\r\n") == b"4\r\nabcd\r\n0\r\nX-Sum: 1\r\n\r\n"
-        talk.say(
-            b"HTTP/1.1 200 OK\r\n" + CHUNKS + b"\r\n2;x=y\r\nef\r\n0002\r\ngh\r\n0\r\nX-Sum:  2\r\nSet-Cookie: a\r\n\r\n"
-        )
+        said = b"\r\n2;x=y\r\nef\r\n0002\r\ngh\r\n0\r\nX-Sum:  2\r\nSet-Cookie: a\r\n\r\n"
+        talk.say(b"HTTP/1.1 200 OK\r\n" + CHUNKS + said)
         talk.ends()
 
     def ask(peer: Talk) -> None:
@@ -142,9 +141,8 @@ async def test_chunks_go_both_ways_and_are_made_anew(yard: Yard) -> None:
 async def test_http_1_0_gets_no_chunks_and_no_interim_answers(yard: Yard) -> None:
     def behave(talk: Talk) -> None:
         assert talk.head().startswith(b"GET / HTTP/1.1\r\nHost: 127.0.0.1:")
-        talk.say(
-            b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n" + CHUNKS + b"\r\n2\r\nab\r\n1\r\nc\r\n0\r\nT: 1\r\n\r\n"
-        )
+        said = b"\r\n2\r\nab\r\n1\r\nc\r\n0\r\nT: 1\r\n\r\n"
+        talk.say(b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n" + CHUNKS + said)
         talk.ends()
 
     def ask(peer: Talk) -> None:

@@ -1,4 +1,4 @@
-"""What a proxy does when something is wrong: with a request, with the backend, with the connections, or with who is calling."""
+"""What a proxy does when something is wrong: with a request, the backend, the connections, or with who is calling."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 import socket
 import ssl
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from peerauth.address import Address
 from peerauth.server import proxy as proxy_module
 from peerauth.server import visit
 from tests.support.engine import Caller, Yard, identity, on_loops
-from tests.support.talking import GET, OK, Talk, answers, calling, proxied, proxied_to
+from tests.support.talking import GET, OK, Talk, answers, calling, notes_its_end, proxied, proxied_to
 from tests.support.targets import unused_port
 
 BIG = 1 << 28  # bytes: more than sockets hold
@@ -71,8 +72,8 @@ async def test_a_malformed_request_is_answered_never_asked_and_ends_the_connecti
 
 @on_loops("uvloop")
 async def test_a_body_that_turns_out_malformed_never_looks_complete(yard: Yard, caller: Caller) -> None:
-    ends = []
-    async with proxied(yard, lambda talk: (talk.head(), talk.until(b"abc"), ends.append(talk.ends()))) as proxy:
+    ends: list[str] = []
+    async with proxied(yard, notes_its_end(ends, b"abc")) as proxy:
 
         def run() -> None:
             with calling(caller, proxy.node.port) as peer:
@@ -351,8 +352,8 @@ async def test_a_peer_that_has_said_everything_still_gets_its_answers(yard: Yard
 
 @on_loops("uvloop")
 async def test_half_a_request_never_looks_complete_to_the_backend(yard: Yard, caller: Caller) -> None:
-    ends = []
-    async with proxied(yard, lambda talk: (talk.until(b"abc"), ends.append(talk.ends()))) as proxy:
+    ends: list[str] = []
+    async with proxied(yard, notes_its_end(ends, b"abc")) as proxy:
 
         def run() -> None:
             peer = HalfClosing(caller, proxy.node.port)
@@ -367,7 +368,7 @@ async def test_half_a_request_never_looks_complete_to_the_backend(yard: Yard, ca
 
 @on_loops()
 async def test_a_removed_peer_is_cut_in_the_middle_of_an_answer(yard: Yard, caller: Caller) -> None:
-    ends = []
+    ends: list[str] = []
 
     def behave(talk: Talk) -> None:
         talk.head()
@@ -376,7 +377,7 @@ async def test_a_removed_peer_is_cut_in_the_middle_of_an_answer(yard: Yard, call
 
     async with proxied(yard, behave) as proxy:
         with calling(caller, proxy.node.port) as peer:
-            await asyncio.to_thread(lambda: (peer.say(GET), peer.until(b"ok")))
+            await asyncio.to_thread(lambda: peer.say(GET).until(b"ok"))
             yard.unpin("alice")
             assert await asyncio.to_thread(peer.ends) == "cut"
         await proxy.node.until(lambda: bool(ends))
@@ -398,7 +399,7 @@ async def test_a_peer_that_does_not_read_costs_little_memory(yard: Yard, caller:
 
         async with proxied(yard, behave) as proxy:
             with calling(caller, proxy.node.port) as peer:
-                await asyncio.to_thread(lambda peer=peer: (peer.say(GET), peer.head()))
+                await asyncio.to_thread(lambda: peer.say(GET).head())
                 before = -1
                 while sent[0] != before or not sent[0]:  # until nothing moves any more
                     before = sent[0]
@@ -414,7 +415,8 @@ async def test_a_backend_that_does_not_read_costs_little_memory(yard: Yard, call
     heads = (b"Content-Length: %d\r\n" % BIG, b"Transfer-Encoding: chunked\r\n")
     for head in heads:
         go_on.clear()
-        sent, took = [0], []
+        sent = [0]
+        took: list[bytes] = []
 
         def behave(talk: Talk, took: list[bytes] = took) -> None:
             talk.head()
@@ -441,3 +443,49 @@ async def test_a_backend_that_does_not_read_costs_little_memory(yard: Yard, call
                 go_on.set()
                 await proxy.node.until(lambda took=took: bool(took))  # type: ignore[misc]
                 await pushing  # which ends when the backend has enough
+
+
+@on_loops("uvloop")
+async def test_who_reads_slowly_is_not_taken_for_stuck(yard: Yard, caller: Caller) -> None:
+    """What the peer has not taken is one piece to us; that it grows smaller is seen in what TCP has acknowledged."""
+    size = 20_000_000
+
+    def behave(talk: Talk) -> None:
+        talk.head()
+        talk.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
+
+    async with proxied(yard, behave, timeout=0.2) as proxy:
+
+        def run() -> int:
+            with socket.socket() as plain:
+                plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                plain.settimeout(10)
+                plain.connect(("127.0.0.1", proxy.node.port))
+                with caller.context.wrap_socket(plain, suppress_ragged_eofs=False) as tls:
+                    peer = Talk(tls)
+                    peer.say(GET)
+                    peer.head()
+                    for _ in range(20):
+                        time.sleep(0.05)  # slow is what it is
+                        peer.exactly(16_000)
+                    return proxy.waiting
+
+        assert await asyncio.to_thread(run) > 100_000, "the sockets have taken it all, and nothing was shown"
+
+
+@on_loops("uvloop")
+async def test_who_does_not_read_at_all_is_cut_after_a_while(yard: Yard, caller: Caller) -> None:
+    ends: list[str] = []
+
+    def behave(talk: Talk) -> None:
+        talk.head()
+        try:
+            talk.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % BIG + bytes(BIG // 8))
+        except ConnectionError:
+            ends.append("reset")
+
+    async with proxied(yard, behave, timeout=0.2) as proxy:
+        with calling(caller, proxy.node.port) as peer:
+            await asyncio.to_thread(lambda: peer.say(GET).head())
+            await proxy.node.until(lambda: bool(ends) and not len(proxy.node.server.live))
+    assert ends == ["reset"]

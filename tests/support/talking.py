@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Self
 
 from peerauth.address import Address
 from peerauth.http.routes import Routes
@@ -27,9 +28,10 @@ class Talk:
         self.sock = sock
         self._held = b""
 
-    def say(self, data: bytes) -> None:
+    def say(self, data: bytes) -> Self:
         """Send all of this."""
         self.sock.sendall(data)
+        return self
 
     def until(self, end: bytes) -> bytes:
         """Everything up to this, included."""
@@ -121,5 +123,15 @@ def answers(answer: bytes) -> Callable[[Talk], None]:
         while True:
             talk.head()
             talk.say(answer)
+
+    return behave
+
+
+def notes_its_end(ends: list[str], heard: bytes) -> Callable[[Talk], None]:
+    """A backend that hears so much, and then how its connection ends."""
+
+    def behave(talk: Talk) -> None:
+        talk.until(heard)
+        ends.append(talk.ends())
 
     return behave
