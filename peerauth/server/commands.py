@@ -134,8 +134,11 @@ class Commands:
         keeper = self._keeper
         if keeper is not None and keeper.stdin is not None:
             keeper.stdin.close()
-        with contextlib.suppress(KeyboardInterrupt):  # once more, and for good
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # uvloop leaves one of its own, which does nothing
+        with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C once more, and for good
             for one in self._running:
+                if keeper is None or keeper.poll():  # it was killed
+                    tell_group(one.process.pid, signal.SIGTERM)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     one.process.wait(GRACE_S + 1)
         for one in self._running:

@@ -178,6 +178,41 @@ def test_command_that_ends_before_it_serves(home: Home) -> None:
     assert leftovers(home) == []
 
 
+@BOTH
+def test_told_to_stop_before_the_command_serves(home: Home, workers: int) -> None:
+    with backend(home, "never", workers=workers) as node:
+        pid = node.hears("command-started")["pid"]
+        node.send(signal.SIGINT if workers == 1 else signal.SIGTERM)
+        assert node.wait() == (130 if workers == 1 else -signal.SIGTERM)
+        until(lambda: not is_alive(pid) and leftovers(home) == [])
+
+
+def test_ctrl_c_once_more_does_not_wait_for_a_deaf_command(home: Home) -> None:
+    patient = "import peerauth.server.keeper as k; k.GRACE_S = 30.0"
+    with backend(home, "deaf", program=with_patch(patient)) as node:
+        pid = asked(node.port)["pid"]
+        began = time.monotonic()
+        while node.process.poll() is None:
+            node.send(signal.SIGINT)
+            time.sleep(0.05)
+        assert time.monotonic() - began < 20, "it gets 30 seconds otherwise"
+        assert node.wait() in {0, 130}
+        until(lambda: not is_alive(pid))
+
+
+def test_command_ends_with_us_although_its_keeper_was_killed(home: Home) -> None:
+    with backend(home) as node:
+        pid = asked(node.port)["pid"]
+        children = Path(f"/proc/{node.process.pid}/task/{node.process.pid}/children").read_text().split()
+        (keeper,) = [int(child) for child in children if int(child) != pid]
+        os.kill(keeper, signal.SIGKILL)
+        until(lambda: not is_alive(keeper))
+        node.send(signal.SIGTERM)
+        assert node.wait() == 0
+    assert not is_alive(pid)
+    assert leftovers(home) == []
+
+
 def test_command_without_a_socket_is_not_waited_for_for_ever(home: Home) -> None:
     with backend(home, "never", program=with_patch(QUICK)) as node:
         pid = node.hears("command-started")["pid"]
