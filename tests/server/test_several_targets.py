@@ -14,7 +14,8 @@ import pytest
 
 from peerauth.address import Address
 from peerauth.net import reach
-from peerauth.server import backends, upstreams
+from peerauth.server import targets as reached
+from peerauth.server import upstreams
 from tests.support.engine import Caller, Yard, hear_line, on_loops, running
 from tests.support.targets import target, unused_port
 from tests.support.workers import Home, serving
@@ -139,7 +140,7 @@ async def test_target_that_comes_and_goes_costs_no_connection(yard: Yard, monkey
 
 @on_loops("uvloop")
 async def test_target_that_hangs_gets_its_share_of_the_time_and_once(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends, "CONNECT_TIMEOUT", 0.6)
+    monkeypatch.setattr(reached, "CONNECT_TIMEOUT", 0.6)
     monkeypatch.setattr(upstreams, "FIRST_PAUSE_S", 60.0)
     caller = Caller(yard.pin("alice"))
     tried: list[Address] = []
@@ -148,7 +149,7 @@ async def test_target_that_hangs_gets_its_share_of_the_time_and_once(yard: Yard,
         tried.append(address)
         return await reach.reach(loop, address)
 
-    monkeypatch.setattr(backends, "reach", noted)
+    monkeypatch.setattr(reached, "reach", noted)
     with named(b"one") as (one,), hanging() as hangs:
         async with running(yard, target=(hangs, one)) as node:
             began = time.monotonic()
@@ -162,7 +163,7 @@ async def test_target_that_hangs_gets_its_share_of_the_time_and_once(yard: Yard,
 
 @on_loops("uvloop")
 async def test_all_down_ends_the_connection_within_the_time_of_one(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends, "CONNECT_TIMEOUT", 0.5)
+    monkeypatch.setattr(reached, "CONNECT_TIMEOUT", 0.5)
     caller = Caller(yard.pin("alice"))
     gone = down()
     with hanging() as hangs:
