@@ -100,6 +100,8 @@ def _with_workers(job: Job, number: int, reports: Reports) -> None:
 
 async def _alone(job: Job, reports: Reports) -> None:
     """Serve in this process: SIGTERM lets connections finish for a while, SIGINT or a second signal does not."""
+    import asyncio
+
     server = job.server(reports.event)
     told = _listen_to_signals(server, reports)
     try:
@@ -112,9 +114,11 @@ async def _alone(job: Job, reports: Reports) -> None:
     with _shown(job, server, [(service.name, address) for service, address in places]):
         for service, address in places:
             reports.listening(service, address)
-        if job.ended is not None:
-            server.do_also(_tell_when_ended(job.ended, reports, told))
-        if await told.get() is signal.SIGINT:
+        watching = None if job.ended is None else asyncio.create_task(_tell_when_ended(job.ended, reports, told))
+        number = await told.get()
+        if watching is not None:
+            watching.cancel()
+        if number is signal.SIGINT:
             await server.stop(0)
             return
         if len(server.live):

@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from peerauth.address import Address
 
 CONNECT_TIMEOUT = 10.0  # seconds
-_LOOK_AGAIN_S = 0.01
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 0.5
 
 
 async def reach(loop: asyncio.AbstractEventLoop, address: Address) -> socket.socket:
@@ -34,12 +34,14 @@ async def reach(loop: asyncio.AbstractEventLoop, address: Address) -> socket.soc
 async def _reach_path(path: str) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.setblocking(False)
+    pause = _FIRST_PAUSE_S
     try:
         while True:
             with contextlib.suppress(BlockingIOError):  # its backlog is full, and no loop says when it is not
                 sock.connect(path)
                 break
-            await asyncio.sleep(_LOOK_AGAIN_S)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
     except BaseException:
         sock.close()
         raise

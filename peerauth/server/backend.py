@@ -18,9 +18,9 @@ from peerauth.http.request import Request
 from peerauth.http.response import LONGEST_HEAD, About, BadResponse, Response, read_response
 from peerauth.net.sockets import taken
 from peerauth.server.asker import Asker
-from peerauth.server.backends import Backends
 from peerauth.server.ends import Plain
 from peerauth.server.outlet import Outlet
+from peerauth.server.targets import Targets
 from peerauth.tls.scratch import Scratch
 from peerauth.tls.session import Stop, Wait
 
@@ -32,7 +32,6 @@ class Backend:
 
     __slots__ = (
         "_asker",
-        "_backends",
         "_body",
         "_buffer",
         "_came",
@@ -46,14 +45,15 @@ class Backend:
         "_request",
         "_reused",
         "_said",
+        "_targets",
         "began",
     )
 
-    def __init__(self, asker: Asker, loop: asyncio.AbstractEventLoop, buffer: Scratch, backends: Backends) -> None:
+    def __init__(self, asker: Asker, loop: asyncio.AbstractEventLoop, buffer: Scratch, targets: Targets) -> None:
         self._asker = asker
         self._loop = loop
         self._buffer = buffer
-        self._backends = backends
+        self._targets = targets
         self._dialling: asyncio.Task[None] | None = None
         self._end: Plain | None = None
         self._out: Outlet | None = None  # None: the program takes nothing more
@@ -137,8 +137,8 @@ class Backend:
 
     def _connect(self) -> None:
         self._reused = False
-        turn = self._backends.turn()
-        sock = self._backends.at_once(turn)
+        turn = self._targets.turn()
+        sock = self._targets.at_once(turn)
         if sock is not None:
             self._connected(sock)
         else:
@@ -146,7 +146,7 @@ class Backend:
 
     async def _dial(self, turn: tuple[Address, ...]) -> None:
         try:
-            sock = await self._backends.reach(turn)
+            sock = await self._targets.reach(turn)
         except (OSError, UnicodeError) as error:  # and the log has it
             self._dialling = None
             status = 504 if isinstance(error, TimeoutError) else 502

@@ -58,9 +58,7 @@ class _Running:
     def end(self) -> str | None:
         """How it has ended; None while it runs."""
         code = self.process.poll()
-        if code is None:
-            return None
-        return how_it_ended(code)
+        return None if code is None else how_it_ended(code)
 
 
 class Commands:
@@ -100,24 +98,30 @@ class Commands:
         return None
 
     def _start(self) -> None:
-        places = [(number, one) for number, one in enumerate(self.services) if isinstance(one.kind, Command)]
-        for _ in places:
+        kinds = {
+            id(one.kind): one for one in self.services if isinstance(one.kind, Command)
+        }  # several doors can lead to one
+        for _ in kinds:
             self._directories.append(_private_directory(self._home))
         self._keeper = keeper = start_keeper(self._directories)
         assert keeper.stdin is not None
-        services = list(self.services)
-        for directory, (number, service) in zip(self._directories, places, strict=True):
+        for directory, service in zip(self._directories, kinds.values(), strict=True):
             assert isinstance(service.kind, Command)
             one = _Running(service, service.kind, directory, _popen(service.kind, directory / _SOCKET))
             self._running.append(one)
             os.write(keeper.stdin.fileno(), f"{one.process.pid}\n".encode())
             text = f"{one.command.name} is process {one.process.pid}"
             self._report(Event("command-started", text, service=service.name, pid=one.process.pid))
-            services[number] = replace(service, kind=replace(service.kind, backend=Address(path=str(one.path))))
-        self.services = tuple(services)
+        self.services = tuple(map(self._with_backend, self.services))
         give_up = time.monotonic() + START_S
         for one in self._running:
             self._wait_for(one, give_up)
+
+    def _with_backend(self, service: Service) -> Service:
+        for one in self._running:
+            if one.command is service.kind:
+                return replace(service, kind=replace(one.command, backend=Address(path=str(one.path))))
+        return service
 
     def _wait_for(self, one: _Running, give_up: float) -> None:
         hint = f"it is to listen at the Unix socket ${VARIABLE}, {PLACE} in its words: gunicorn --bind unix:{PLACE} app:app"
@@ -134,8 +138,11 @@ class Commands:
         keeper = self._keeper
         if keeper is not None and keeper.stdin is not None:
             keeper.stdin.close()
-        with contextlib.suppress(KeyboardInterrupt):  # once more, and for good
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # uvloop leaves one of its own, which does nothing
+        with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C once more, and for good
             for one in self._running:
+                if keeper is None or keeper.poll():  # it was killed
+                    tell_group(one.process.pid, signal.SIGTERM)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     one.process.wait(GRACE_S + 1)
         for one in self._running:

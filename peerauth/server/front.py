@@ -10,9 +10,9 @@ from peerauth.http.request import Request
 from peerauth.http.routes import Denied
 from peerauth.net.sockets import remote_of
 from peerauth.server.audit import Audit, Event
-from peerauth.server.backends import Backends
 from peerauth.server.denials import denied_event
 from peerauth.server.patience import Patience
+from peerauth.server.targets import Targets
 from peerauth.store.config import Service
 from peerauth.store.kinds import Http
 from peerauth.tls.session import Session
@@ -24,7 +24,7 @@ class Front:
     """One HTTP service in one loop."""
 
     service: Service
-    backends: Backends
+    targets: Targets
     host: bytes  # for a request that names none
     timeout: float  # seconds; bounds each wait for one of the two sides
     headers: frozenset[str]
@@ -76,5 +76,5 @@ def make_front(service: Service, kind: Http, audit: Audit, patience: Patience) -
     """The front of this service."""
     first = kind.targets[0]
     host = b"localhost" if first.path is not None else str(first).encode("ascii")
-    backends = Backends(service.name, kind.targets, audit, patient=kind.patient)
-    return Front(service, backends, host, kind.timeout, kind.headers, service.routes is not None, audit, patience)
+    targets = Targets(service.name, kind.targets, audit, patient=kind.patient)
+    return Front(service, targets, host, kind.timeout, kind.headers, service.routes is not None, audit, patience)

@@ -36,12 +36,12 @@ async def make_offer(service: Service, audit: Audit) -> Offer:
 
             return Offer(by_protocol(hello_handler(guarded(hello, service, audit))))
         case Relay(targets, proxy_protocol, patient):
-            from peerauth.server.backends import Backends
             from peerauth.server.proxy_protocol import introduce
             from peerauth.server.relay import relay_service
+            from peerauth.server.targets import Targets
 
-            backends = Backends(service.name, targets, audit, patient=patient)
-            return Offer(relay_service(backends, introduce if proxy_protocol else None))
+            reached = Targets(service.name, targets, audit, patient=patient)
+            return Offer(relay_service(reached, introduce if proxy_protocol else None))
         case Http():
             return _proxy(service, service.kind, audit)
         case Command():

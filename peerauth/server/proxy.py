@@ -262,7 +262,7 @@ class Proxy(Visit):
         self._near.leave()
         self._front.patience.discard(self)
         guest = dataclasses.replace(self._guest, lost=lambda _: self._lost())
-        self._relay = Relay(guest, self._front.backends)
+        self._relay = Relay(guest, self._front.targets)
         said, self._came = self._came, b""
         self._relay.join(self._backend.release(), said, head + rest)
 

@@ -10,10 +10,10 @@ import socket
 from collections.abc import Callable
 
 from peerauth.address import Address
-from peerauth.server.backends import Backends
 from peerauth.server.ends import Plain, Tls
 from peerauth.server.flow import Flow
 from peerauth.server.guest import Guest, Serve
+from peerauth.server.targets import Targets
 from peerauth.tls.alerts import Truncated
 from peerauth.tls.linger import linger
 from peerauth.trust.decision import Admitted
@@ -22,11 +22,11 @@ from peerauth.trust.peers import Peer
 Introduce = Callable[[Guest], bytes]
 
 
-def relay_service(backends: Backends, introduce: Introduce | None = None) -> Serve:
+def relay_service(targets: Targets, introduce: Introduce | None = None) -> Serve:
     """The service that leads to one of these; `introduce` says what such a one hears first."""
     if introduce is None:
-        return lambda guest: Relay(guest, backends)
-    return lambda guest: Relay(guest, backends, introduce(guest))
+        return lambda guest: Relay(guest, targets)
+    return lambda guest: Relay(guest, targets, introduce(guest))
 
 
 class Relay:
@@ -37,7 +37,6 @@ class Relay:
 
     __slots__ = (
         "_awake",
-        "_backends",
         "_buffer",
         "_closed",
         "_dialling",
@@ -48,19 +47,20 @@ class Relay:
         "_loop",
         "_lost",
         "_near",
+        "_targets",
         "_up",
         "admitted",
         "session",
     )
 
-    def __init__(self, guest: Guest, backends: Backends, first: bytes = b"") -> None:
+    def __init__(self, guest: Guest, targets: Targets, first: bytes = b"") -> None:
         self._loop = guest.loop
         self._awake = guest.awake
         self._buffer = guest.buffer
         self._lost = guest.lost
         self.session = guest.session
         self.admitted: Admitted = guest.admitted
-        self._backends = backends
+        self._targets = targets
         self._first = first
         self._near = Tls(guest.loop, guest.sock, guest.session)
         self._dialling: asyncio.Task[None] | None = None
@@ -82,8 +82,8 @@ class Relay:
 
     def start(self) -> None:
         """Reach the target and join the two."""
-        turn = self._backends.turn()
-        sock = self._backends.at_once(turn)
+        turn = self._targets.turn()
+        sock = self._targets.at_once(turn)
         if sock is not None:
             self.join(sock)
         else:
@@ -91,7 +91,7 @@ class Relay:
 
     async def _dial(self, turn: tuple[Address, ...]) -> None:
         try:
-            sock = await self._backends.reach(turn)
+            sock = await self._targets.reach(turn)
         except (OSError, UnicodeError):  # and the log has it
             self.abort()
             return
@@ -106,9 +106,10 @@ class Relay:
         self._far = far = Plain(self._loop, sock)
         self._up = up = Flow(self, self._buffer, self._near, far, self._awake.stay)
         self._down = down = Flow(self, self._buffer, far, self._near, self._awake.stay)
+        first, self._first = self._first or said, b""
         down.start(heard)
         if self._up is not None:  # what was heard first may not have gone
-            up.start(said or self._first)
+            up.start(first)
 
     def ended(self, flow: Flow) -> None:
         """As Owner.ended."""

@@ -49,7 +49,7 @@ class Visit(Asker):
         self._front = front
         self._near = Tls(guest.loop, guest.sock, guest.session)
         self._out = Outlet(self._near, self._free, self._deaf)
-        self._backend = Backend(self, guest.loop, guest.buffer, front.backends)
+        self._backend = Backend(self, guest.loop, guest.buffer, front.targets)
         self._came = b""  # what is not read yet
         self._leaving = False
         self._closed = False

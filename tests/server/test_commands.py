@@ -127,6 +127,32 @@ def test_connections_end_before_the_command_that_they_lead_to(home: Home, worker
     assert not is_alive(pid)
 
 
+@BOTH
+def test_command_that_was_told_to_stop_as_well_ends_nobodys_time(home: Home, workers: int) -> None:
+    """As systemd does it, which tells every process of a unit."""
+    with backend(home, workers=workers, limits="drain = 1") as node:
+        with caller(node.port) as tls:
+            pid = ask(tls)["pid"]
+            node.send(signal.SIGTERM)
+            node.until(lambda: not listens(node.port))
+            os.kill(pid, signal.SIGTERM)
+        assert node.wait() == 0
+    assert node.told("command-ended") == []
+
+
+def test_one_command_behind_several_doors(home: Home, tmp_path: Path) -> None:
+    path = tmp_path / "second.sock"
+    with serving(home, "--listen", f"unix:{path}", "--", sys.executable, BACKEND, workers=1, relay=False, read=True) as node:
+        node.hears("listening", times=2)
+        (started,) = node.told("command-started")
+        with socket.socket(socket.AF_UNIX) as plain:
+            plain.settimeout(DEADLINE_S)
+            plain.connect(str(path))
+            with Caller(identity("alice")).context.wrap_socket(plain, server_hostname="node") as tls:
+                assert ask(tls)["pid"] == started["pid"]
+        assert asked(node.port)["pid"] == started["pid"]
+
+
 def listens(port: int) -> bool:
     """Whether anybody accepts there."""
     with socket.socket() as probe:
@@ -175,6 +201,41 @@ def test_command_that_ends_before_it_serves(home: Home) -> None:
     assert node.told("listening") == []
     assert "ended with exit code 3 before it served" in node.errors
     assert "$PEERAUTH_BACKEND" in node.errors
+    assert leftovers(home) == []
+
+
+@BOTH
+def test_told_to_stop_before_the_command_serves(home: Home, workers: int) -> None:
+    with backend(home, "never", workers=workers) as node:
+        pid = node.hears("command-started")["pid"]
+        node.send(signal.SIGINT if workers == 1 else signal.SIGTERM)
+        assert node.wait() == (130 if workers == 1 else -signal.SIGTERM)
+        until(lambda: not is_alive(pid) and leftovers(home) == [])
+
+
+def test_ctrl_c_once_more_does_not_wait_for_a_deaf_command(home: Home) -> None:
+    patient = "import peerauth.server.keeper as k; k.GRACE_S = 30.0"
+    with backend(home, "deaf", program=with_patch(patient)) as node:
+        pid = asked(node.port)["pid"]
+        began = time.monotonic()
+        while node.process.poll() is None:
+            node.send(signal.SIGINT)
+            time.sleep(0.05)
+        assert time.monotonic() - began < 20, "it gets 30 seconds otherwise"
+        assert node.wait() in {0, 130, -signal.SIGINT}, "the last one may find Python on its way out"
+        until(lambda: not is_alive(pid))
+
+
+def test_command_ends_with_us_although_its_keeper_was_killed(home: Home) -> None:
+    with backend(home) as node:
+        pid = asked(node.port)["pid"]
+        children = Path(f"/proc/{node.process.pid}/task/{node.process.pid}/children").read_text().split()
+        (keeper,) = [int(child) for child in children if int(child) != pid]
+        os.kill(keeper, signal.SIGKILL)
+        until(lambda: not is_alive(keeper))
+        node.send(signal.SIGTERM)
+        assert node.wait() == 0
+    assert not is_alive(pid)
     assert leftovers(home) == []
 
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from peerauth.address import Address
-from peerauth.server import backends, relay
+from peerauth.server import relay, targets
 from peerauth.server.awake import Awake
 from peerauth.server.ends import Plain
 from peerauth.server.guest import Guest, Served
@@ -46,11 +46,11 @@ def joined(monkeypatch: pytest.MonkeyPatch) -> tuple[Relay, Side, Side, list[Ser
     loop.close()
     monkeypatch.setattr(relay, "Tls", lambda *_: near)
     monkeypatch.setattr(relay, "Plain", lambda *_: far)
-    monkeypatch.setattr(backends, "connected_at_once", lambda _: near.sock)
+    monkeypatch.setattr(targets, "connected_at_once", lambda _: near.sock)
     monkeypatch.setattr(relay, "linger", lambda *_: near.closed.append("lingers"))
     asleep = Awake(loop.call_soon, lambda: False, lambda: 0.0)
     guest = Guest(loop, near.sock, cast("Session", None), cast("Admitted", None), Scratch(), asleep, lost.append)
-    made = Relay(guest, backends.Backends("db", (Address("127.0.0.1", 1),), cast("Any", None)))
+    made = Relay(guest, targets.Targets("db", (Address("127.0.0.1", 1),), cast("Any", None)))
     made.start()
     return made, near, far, lost
 

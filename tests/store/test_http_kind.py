@@ -33,7 +33,7 @@ def kind(text: str) -> Kind:
     ],
 )
 def test_where_a_program_is_that_speaks_http(text: str, address: Address) -> None:
-    assert http(text) == kind(f'http = "{text}"') == Http(address, 60.0, DEFAULT_HEADERS)
+    assert http([text]) == kind(f'http = "{text}"') == Http((address,), 60.0, DEFAULT_HEADERS)
     assert str(http(text)) == f"passes HTTP on to {address}"
 
 
@@ -53,7 +53,7 @@ def test_what_is_no_place_for_a_program_is_said(text: str) -> None:
 
 def test_the_settings_of_a_proxy() -> None:
     made = kind('http = "127.0.0.1:1"\ntimeout = "2m"\nheaders = ["forwarded"]\n')
-    assert made == Http(Address("127.0.0.1", 1), 120.0, frozenset({"Forwarded"}))
+    assert made == Http((Address("127.0.0.1", 1),), 120.0, frozenset({"Forwarded"}))
     assert made.speaks_http
     assert made.leads_to == "127.0.0.1:1"
 

@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from peerauth.address import Address
-from peerauth.server import backends
+from peerauth.server import targets
 from tests.support.engine import Caller, Halting, Yard, how_it_ends, on_loops, running
 from tests.support.targets import echo, everything, target, unused_port
 
@@ -200,8 +200,8 @@ async def test_whatever_keeps_a_relay_from_its_target_ends_the_connection(
     async def fail(*_: object) -> socket.socket:
         raise error
 
-    monkeypatch.setattr(backends, "reach", fail)
-    monkeypatch.setattr(backends, "connected_at_once", lambda _: None)
+    monkeypatch.setattr(targets, "reach", fail)
+    monkeypatch.setattr(targets, "connected_at_once", lambda _: None)
     async with running(yard, target=Address("db.example", 1)) as node:
         tls = await asyncio.to_thread(caller.open, node.port)
         assert await asyncio.to_thread(how_it_ends, tls) == "cut"

@@ -14,7 +14,7 @@ import pytest
 
 from peerauth.address import Address
 from peerauth.net import reach
-from peerauth.server import backends
+from peerauth.server import targets
 from peerauth.server.relay import Relay
 from peerauth.server.server import Server
 from tests.support.engine import Caller, Running, Yard, on_loops, running
@@ -58,8 +58,8 @@ async def test_nothing_is_read_before_the_target_is_reached(yard: Yard, monkeypa
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         return sock
 
-    monkeypatch.setattr(backends, "reach", late)
-    monkeypatch.setattr(backends, "connected_at_once", lambda _: None)
+    monkeypatch.setattr(targets, "reach", late)
+    monkeypatch.setattr(targets, "connected_at_once", lambda _: None)
     with target(lambda _: enough.wait(30), window=4096) as where:
         async with running(yard, target=where) as node:
             tls = await asyncio.to_thread(caller.open, node.port)

@@ -18,11 +18,12 @@ from peerauth.server.audit import Audit, Event
 from peerauth.server.upstreams import Upstreams
 
 _NOT_YET: Final = (FileNotFoundError, ConnectionRefusedError)
-_LOOK_AGAIN_S: Final = 0.05
+_FIRST_PAUSE_S: Final = 0.02
+_LONGEST_PAUSE_S: Final = 1.0
 _HINT: Final = "is the program behind it running?"
 
 
-class Backends:
+class Targets:
     """The targets of the service of this name. `patient`: one that does not listen yet is waited for."""
 
     def __init__(
@@ -71,13 +72,15 @@ class Backends:
         raise last
 
     async def _reach(self, loop: asyncio.AbstractEventLoop, target: Address) -> socket.socket:
+        pause = _FIRST_PAUSE_S
         while True:
             try:
                 return await reach(loop, target)
             except _NOT_YET:
                 if not self._patient:
                     raise
-                await asyncio.sleep(_LOOK_AGAIN_S)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)  # many may wait
 
     def _worked(self, target: Address) -> None:
         if self._upstreams.worked(target) and self._several:
