@@ -28,6 +28,10 @@ def serve(
         str | None,
         typer.Option("--target", metavar="ADDRESS", help="Relay to HOST:PORT or unix:PATH; without it: say hello."),
     ] = None,
+    root: Annotated[
+        str | None,
+        typer.Option("--root", metavar="DIR", help="Serve the files in DIR over HTTP, to be read only."),
+    ] = None,
     allow: Annotated[
         list[str] | None, typer.Option("--allow", metavar="PEER", help="Only this peer, tag:NAME or @group; repeatable.")
     ] = None,
@@ -42,7 +46,7 @@ def serve(
     Peers that are added, changed or removed meanwhile count at once; a removed peer's connections end.
     """
     own = load_own(ui, passphrase_file)
-    offer(ui, own, _services(own.config, listen or [], {"--target": target}, allow), workers)
+    offer(ui, own, _services(own.config, listen or [], {"--target": target, "--root": root}, allow), workers)
 
 
 def _services(
@@ -74,6 +78,6 @@ def _kind(name: str, value: str) -> Kind:
     """What this option says that the service is."""
     from peerauth.store import kinds
 
-    makers = {"--target": kinds.relay}
+    makers = {"--target": kinds.relay, "--root": kinds.root}
     with option(name):
         return makers[name](value)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from peerauth.server.audit import Audit
 from peerauth.server.guest import Serve
-from peerauth.store.config import Service
-from peerauth.store.kinds import Hello, Relay
+from peerauth.store.config import Config, Service
+from peerauth.store.kinds import Hello, Relay, Root
 from peerauth.tls.context import HTTP_1_1
 
 
@@ -24,7 +24,7 @@ class Offer:
     close: Callable[[], Awaitable[None]] = _nothing
 
 
-async def make_offer(service: Service, audit: Audit) -> Offer:
+async def make_offer(service: Service, audit: Audit, config: Config | None = None) -> Offer:
     """Make this service ready, in the running loop, before anybody is let in. Raises PeerAuthError."""
     match service.kind:
         case Hello():
@@ -36,6 +36,11 @@ async def make_offer(service: Service, audit: Audit) -> Offer:
             from peerauth.server.relay import relay_service
 
             return Offer(relay_service(service.name, target, audit))
+        case Root(directory):
+            from peerauth.server.files import Files
+
+            files = Files(service.name, directory, config.key if config else None, audit)
+            return Offer(files.serve, files.close)
     raise AssertionError(f"nobody serves a {type(service.kind).__name__}")
 
 

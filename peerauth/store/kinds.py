@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from peerauth.address import Address, parse_address
+from peerauth.errors import BadInput
+from peerauth.store.files import shown
 from peerauth.store.schema import Table
 
 
@@ -54,9 +57,32 @@ class Relay(Kind):
         return str(self.target)
 
 
+@dataclass(frozen=True, slots=True)
+class Root(Kind):
+    """The files beneath a directory, to be read over HTTP. The path is absolute."""
+
+    speaks_http: ClassVar[bool] = True
+    directory: Path
+
+    def __str__(self) -> str:
+        return f"serves the files in {shown(self.directory)}"
+
+    @property
+    def leads_to(self) -> str | None:
+        """The directory."""
+        return shown(self.directory)
+
+
 def relay(target: str) -> Relay:
     """A relay to this address. Raises BadInput("bad-address")."""
     return Relay(parse_address(target, what="target"))
+
+
+def root(directory: str, relative_to: Path | None = None) -> Root:
+    """The files in this directory (default: relative to the current one). Raises BadInput("bad-path")."""
+    if not directory or "\0" in directory:
+        raise BadInput("bad-path", "it is not the path of a directory")
+    return Root((relative_to or Path.cwd()) / directory)
 
 
 def _relay(table: Table, target: str) -> Relay:
@@ -64,8 +90,13 @@ def _relay(table: Table, target: str) -> Relay:
         return relay(target)
 
 
+def _root(table: Table, directory: str) -> Root:
+    with table.about("root"):
+        return root(directory, table.directory)
+
+
 # The keys of [[serve]] that say what a service is; at most one of them is there.
-_KINDS: dict[str, Callable[[Table, str], Kind]] = {"target": _relay}
+_KINDS: dict[str, Callable[[Table, str], Kind]] = {"target": _relay, "root": _root}
 
 
 def read_kind(table: Table) -> Kind:

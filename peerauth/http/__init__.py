@@ -1,0 +1,1 @@
+"""What HTTP says, without saying it: bytes and `now` in, values out."""
