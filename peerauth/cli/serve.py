@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -78,6 +79,6 @@ def _kind(name: str, value: str) -> Kind:
     """What this option says that the service is."""
     from peerauth.store import kinds
 
-    makers = {"--target": kinds.relay, "--root": kinds.root}
+    makers: dict[str, Callable[[str], Kind]] = {"--target": kinds.relay, "--root": kinds.root}
     with option(name):
         return makers[name](value)

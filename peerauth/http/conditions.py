@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import calendar
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from email.utils import formatdate, parsedate
 from enum import Enum
 from hashlib import blake2b
@@ -62,18 +62,21 @@ class Wanted(Enum):
 def evaluate(fields: Fields, version: Version) -> Wanted:
     """Ask the preconditions of a GET or HEAD in the order of section 13.2.2."""
     if (text := _text(fields, b"if-match")) is not None:
-        if not _matches(text, version, strong=True):
-            return Wanted.FAILED
-    elif (since := _date(fields, b"if-unmodified-since")) is not None:
-        if version.modified is not None and version.modified > since:
-            return Wanted.FAILED
+        is_the_one = _matches(text, version, strong=True)
+    else:
+        is_the_one = _is_of(_date(fields, b"if-unmodified-since"), version) is not False
+    if not is_the_one:
+        return Wanted.FAILED
     if (text := _text(fields, b"if-none-match")) is not None:
-        if _matches(text, version, strong=False):
-            return Wanted.NOT_MODIFIED
-    elif (since := _date(fields, b"if-modified-since")) is not None:
-        if version.modified is not None and version.modified <= since:
-            return Wanted.NOT_MODIFIED
-    return Wanted.YES
+        is_known = _matches(text, version, strong=False)
+    else:
+        is_known = _is_of(_date(fields, b"if-modified-since"), version) is True
+    return Wanted.NOT_MODIFIED if is_known else Wanted.YES
+
+
+def _is_of(date: int | None, version: Version) -> bool | None:
+    """Whether the version is from then or before; None where there is no date to compare."""
+    return None if date is None or version.modified is None else version.modified <= date
 
 
 def range_applies(fields: Fields, version: Version) -> bool:
@@ -106,6 +109,6 @@ def _date(fields: Fields, name: bytes) -> int | None:
         return None
     try:
         parts = parsedate(text)
-        return None if parts is None else calendar.timegm(parts)
+        return None if parts is None else int(datetime(*parts[:6], tzinfo=UTC).timestamp())
     except (ValueError, OverflowError, IndexError, TypeError):
         return None

@@ -28,8 +28,8 @@ a:hover, a:focus { text-decoration: underline; }
 table { width: 100%; border-collapse: collapse; }
 th { text-align: left; font-size: .8rem; font-weight: 500; color: var(--soft); }
 th, td { padding: .35rem .5rem; border-bottom: 1px solid var(--line); }
-td:first-child { overflow-wrap: anywhere; }
-.size, .date { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; color: var(--soft); }
+td:first-child { width: 100%; overflow-wrap: anywhere; }
+.size, .date { padding-left: 2rem; text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; color: var(--soft); }
 tbody tr:hover { background: var(--hover); }
 p { color: var(--soft); font-size: .9rem; }
 @media (max-width: 36rem) { .date { display: none; } }
@@ -58,7 +58,7 @@ class Entry:
 
 
 def chosen_form(accept: bytes) -> Form:
-    """What the Accept field names and likes best (RFC 9110 section 12.5.1); where it names none of the three, plain lines."""
+    """What the Accept field names and likes best (RFC 9110 section 12.5.1); plain lines where it names none of the three."""
     likes: dict[Form, float] = {}
     for text in accept[:_LONGEST_ACCEPT].decode("latin-1").lower().split(","):
         media, *parameters = (part.strip() for part in text.split(";"))
@@ -72,7 +72,7 @@ def chosen_form(accept: bytes) -> Form:
 
 def write_listing(form: Form, names: Sequence[bytes], entries: Iterable[Entry], *, more: bool) -> bytes:
     """The directory of these names from the top. `more`: it has others, which are not among these entries."""
-    ordered = sorted(entries, key=lambda entry: (not entry.is_directory, entry.name.lower(), entry.name))
+    ordered = sorted(entries, key=lambda entry: (not entry.is_directory, _in_order(entry.name), entry.name))
     match form:
         case Form.JSON:
             return _json(names, ordered, more=more)
@@ -80,6 +80,11 @@ def write_listing(form: Form, names: Sequence[bytes], entries: Iterable[Entry], 
             return _html(names, ordered, more=more)
         case Form.PLAIN:
             return _plain(ordered, more=more)
+
+
+def _in_order(name: bytes) -> list[bytes | int]:
+    """Without regard to case, and 2 before 10; text and numbers by turns, so that like is compared with like."""
+    return [int(part) if at % 2 else part for at, part in enumerate(re.split(rb"(\d+)", name.lower()))]
 
 
 def _shown(name: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 
@@ -29,7 +30,7 @@ def parse_range(value: str, size: int) -> tuple[Span, ...] | None:
     """The ranges of a representation of `size` bytes that this field asks for; an empty tuple: none of them is there (416).
 
     None: the whole is to be sent, because the field is not valid, asks in another unit, or asks for what section 14.2 lets
-    a server ignore: overlapping ranges, many of them, or any of an empty representation.
+    a server ignore: ranges that overlap or do not ascend, many of them, or any of an empty representation.
     """
     unit = _UNIT.match(value)
     if unit is None or len(value) > LONGEST or not size:
@@ -45,8 +46,8 @@ def parse_range(value: str, size: int) -> tuple[Span, ...] | None:
         span = _span(spec, size)
         if span.length > 0:
             spans.append(span)
-    overlap = any(after.start < before.end for before, after in zip(spans, spans[1:], strict=False))
-    return None if overlap else tuple(spans)
+    disordered = any(after.start < before.end for before, after in itertools.pairwise(spans))
+    return None if disordered else tuple(spans)
 
 
 def _span(spec: re.Match[str], size: int) -> Span:

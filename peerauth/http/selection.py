@@ -1,4 +1,4 @@
-"""What of a file a request gets, and what is said about it: status, fields, and the parts of the body (RFC 9110 section 14)."""
+"""What of a file a request gets, and what is said about it: status, fields, and the parts of the body (RFC 9110, 14)."""
 
 from __future__ import annotations
 
@@ -32,13 +32,12 @@ class Selection:
 def select(method: str, fields: Fields, file: Representation, boundary: str) -> Selection:
     """The answer to a GET or a HEAD with these fields. `boundary` (section 14.6) is not to be guessed."""
     about = _about(file.version)
-    match evaluate(fields, file.version):
-        case Wanted.NOT_MODIFIED:
-            return Selection(304, about)
-        case Wanted.FAILED:
-            return _saying(412, "what is here is not what the request is about", about)
-        case Wanted.YES:
-            spans = _asked_for(fields, file) if method == "GET" else None
+    wanted = evaluate(fields, file.version)
+    if wanted is Wanted.NOT_MODIFIED:
+        return Selection(304, about)
+    if wanted is Wanted.FAILED:
+        return _saying(412, "what is here is not what the request is about", about)
+    spans = _asked_for(fields, file) if method == "GET" else None
     if spans is None:
         return _whole(file, about)
     if not spans:

@@ -31,6 +31,8 @@ from peerauth.server.web import WebProtocol, make_config
 _THREADS = 8
 _PIECE = 64 << 10  # bytes of a body that is in memory, written one after the other
 _PATIENCE = 60.0  # seconds in which such a body is taken: so long it is held
+_BODY = {b"content-length", b"transfer-encoding"}
+_NOSNIFF = (b"x-content-type-options", b"nosniff")  # nobody guesses at what a file is
 _METHODS = (b"allow", b"GET, HEAD, OPTIONS")
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -44,13 +46,15 @@ class Files:
         self._finder = Finder(directory, key)
         self._audit = audit
         self._threads = ThreadPoolExecutor(_THREADS, "files")
-        self._config = make_config(self.answer)  # type: ignore[arg-type]
+        self._config = make_config(self.answer)
         self._state = ServerState()
 
     def serve(self, guest: Guest) -> Served:
         """As Serve."""
-        known = {"peer": guest.admitted.peer, "fingerprint": str(guest.admitted.fingerprint)}
-        return PouringTransport(guest, WebProtocol(self._config, self._state, known), self._threads)
+        known: dict[str, Any] = {"peer": guest.admitted.peer, "fingerprint": str(guest.admitted.fingerprint)}
+        transport = PouringTransport(guest, WebProtocol(self._config, self._state, known), self._threads)
+        known["abort"] = transport.abort
+        return transport
 
     async def close(self) -> None:
         """Wait for no disk any more."""
@@ -62,9 +66,12 @@ class Files:
         try:
             reply = await self._reply(scope)
             with reply.file or contextlib.nullcontext():
-                await _send(reply, send, alone=scope["method"] == "HEAD")
+                await _send(reply, send, scope)
+        except TimeoutError:
+            scope["state"]["abort"]()
         except Exception as error:
-            self._say(f"the service '{self._name}' failed: {type(error).__name__}: {printable(str(error))}", "handler-failed")
+            text = f"the service '{self._name}' failed: {type(error).__name__}: {printable(str(error))}"
+            self._say(text, "handler-failed")
             raise  # to uvicorn, which answers with 500, or cuts the answer off
 
     async def _reply(self, scope: dict[str, Any]) -> Reply:
@@ -102,11 +109,19 @@ def _date(second: int) -> bytes:
     return formatdate(second, usegmt=True).encode()
 
 
-async def _send(reply: Reply, send: Send, *, alone: bool) -> None:
-    """Send an answer; `alone`: without its body."""
-    headers = [(b"date", _date(int(time.time()))), *reply.fields]
+def _is_closing(scope: dict[str, Any]) -> bool:
+    """Whether a body may follow that nobody reads, or none although one was announced (RFC 9110 section 10.1.1)."""
+    names = {name for name, _ in scope["headers"]}
+    return b"expect" in names or (scope["method"] not in {"GET", "HEAD", "OPTIONS"} and not names.isdisjoint(_BODY))
+
+
+async def _send(reply: Reply, send: Send, scope: dict[str, Any]) -> None:
+    """Send an answer."""
+    headers = [(b"date", _date(int(time.time()))), *reply.fields, _NOSNIFF]
+    if _is_closing(scope):
+        headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    for part in () if alone else reply.parts:
+    for part in reply.parts if scope["method"] != "HEAD" else ():
         if isinstance(part, bytes):
             async with asyncio.timeout(_PATIENCE):
                 for at in range(0, len(part), _PIECE):

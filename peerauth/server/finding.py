@@ -111,11 +111,11 @@ class Finder:
             chosen = select(question.method, question.fields, representation, secrets.token_hex(12))
             spans = [part for part in chosen.parts if isinstance(part, Span)]
             if question.method == "HEAD" or not spans:
-                return Reply(chosen.status, (*chosen.fields, *_SAFE), chosen.parts)
+                return Reply(chosen.status, chosen.fields, chosen.parts)
             if sum(span.length for span in spans) <= SMALL:
-                return Reply(chosen.status, (*chosen.fields, *_SAFE), (_read(file, chosen),))
+                return Reply(chosen.status, chosen.fields, (_read(file, chosen),))
             closing.pop_all()  # it is the reply's now
-            return Reply(chosen.status, (*chosen.fields, *_SAFE), chosen.parts, file)
+            return Reply(chosen.status, chosen.fields, chosen.parts, file)
 
     def _is_secret(self, file: Opened) -> bool:
         if self.key is None:
@@ -124,10 +124,6 @@ class Finder:
             key = self.key.stat()
             return (key.st_dev, key.st_ino) == (file.status.st_dev, file.status.st_ino)
         return False
-
-
-# Nobody guesses at what a file is.
-_SAFE = ((b"x-content-type-options", b"nosniff"),)
 
 
 def _closed(opened: Opened, reply: Reply) -> Reply:
@@ -155,7 +151,7 @@ def _listing(top: Opened, names: tuple[bytes, ...], directory: Opened, fields: F
     policy = ((b"content-security-policy", POLICY.encode()),) if form is Form.HTML else ()
     kind = form.value.encode() + (b"" if form is Form.JSON else b"; charset=utf-8")
     about = ((b"content-type", kind), (b"content-length", b"%d" % len(body)), (b"vary", b"accept"))
-    return Reply(200, (*about, (b"cache-control", b"private, no-cache"), *policy, *_SAFE), (body,))
+    return Reply(200, (*about, (b"cache-control", b"private, no-cache"), *policy), (body,))
 
 
 def _entries(top: Opened, names: tuple[bytes, ...], directory: Opened, inside: list[bytes]) -> Iterator[Entry]:

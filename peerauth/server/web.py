@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from uvicorn._types import ASGIApplication
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
@@ -14,10 +13,10 @@ from uvicorn.server import ServerState
 LONGEST_HEAD = 64 << 10  # bytes of a request line and its fields, or of what stands behind a chunked body
 KEEP_ALIVE = 75  # seconds
 
-_SILENT = logging.Logger("peerauth.http", logging.CRITICAL + 1)  # it has no parent: nothing that is said to it is heard
+_SILENT = logging.Logger("http", logging.CRITICAL + 1)  # noqa: LOG001 - without a parent: nobody hears what it is told
 
 
-def make_config(app: ASGIApplication) -> Config:
+def make_config(app: Callable[..., Awaitable[None]]) -> Config:
     """How uvicorn serves this application here."""
     config = Config(
         app,
@@ -62,12 +61,7 @@ class WebProtocol(HttpToolsProtocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """As asyncio.Protocol. Whoever has said all there is to say gets the answer still (RFC 9112 section 9.6)."""
-        if self.cycle is None or self.cycle.response_complete:
+        if self.cycle is None or self.cycle.response_complete:  # type: ignore[redundant-expr]
             return False
         self.cycle.keep_alive = False
         return True
-
-
-def protocol(config: Config, state: ServerState, known: dict[str, Any]) -> asyncio.Protocol:
-    """HTTP with a peer, of whom the application is told this."""
-    return WebProtocol(config, state, known)

@@ -29,7 +29,7 @@ from peerauth.server.guest import Handler, by_protocol
 from peerauth.server.porch import Porter
 from peerauth.server.server import Server
 from peerauth.store.config import Config, Limits, Service
-from peerauth.store.kinds import Hello, Relay
+from peerauth.store.kinds import Hello, Relay, Root
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.tls.context import MinimumVersion
 from peerauth.trust.decision import Admitted
@@ -188,10 +188,14 @@ async def running(
     handler: Handler = Greeter,
     target: Address | None = None,
     hello: bool = False,
+    root: Path | None = None,
     config: Config | None = None,
     host: str = "127.0.0.1",
 ) -> AsyncIterator[Running]:
-    """A server on a port of `host`, stopped with the block: it greets, relays to `target`, or says hello over HTTP."""
+    """A server on a port of `host`, stopped with the block.
+
+    It greets, relays to `target`, says hello over HTTP, or serves the files in `root`.
+    """
     directory = PeerDirectory(yard.path)
     directory.refresh()
     events: list[Event] = []
@@ -203,8 +207,8 @@ async def running(
     server = Server(own or identity("node"), directory, sink, limits=limits, min_tls=min_tls, config=config)
     where = parse_address(f"{host}:0")
     try:
-        if target is not None or hello:
-            kind = Hello() if target is None else Relay(target)
+        if target is not None or hello or root is not None:
+            kind = Root(root) if root is not None else Hello() if target is None else Relay(target)
             bound = await server.add_service(Service(policy.service, where, kind, policy))
         else:
             bound = server.listen(where, by_protocol(handler), policy)
@@ -360,6 +364,17 @@ class Halting:
             with contextlib.suppress(ssl.SSLWantReadError):
                 self.tls.do_handshake()
                 return list(records(self._out.read()))
+
+    def say(self, data: bytes) -> None:
+        """Send application data."""
+        self.tls.write(data)
+        self.sock.sendall(self._out.read())
+
+    def say_goodbye(self) -> None:
+        """Send close_notify, and nothing after it."""
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self.tls.unwrap()
+        self.sock.sendall(self._out.read())
 
     def read(self) -> bytes:
         """Some application data."""
