@@ -71,7 +71,7 @@ class Files:
             scope["state"]["abort"]()
         except Exception as error:
             text = f"the service '{self._name}' failed: {type(error).__name__}: {printable(str(error))}"
-            self._say(text, "handler-failed")
+            self._audit.refused(Event("problem", text, service=self._name, code="handler-failed"))
             raise  # to uvicorn, which answers with 500, or cuts the answer off
 
     async def _reply(self, scope: dict[str, Any]) -> Reply:
@@ -89,18 +89,16 @@ class Files:
         except OSError as error:
             path = printable("/" + os.fsdecode(b"/".join(asked.names)))
             reason = error.strerror or type(error).__name__
-            self._say(f"the service '{self._name}' cannot read {path}: {reason}", "cannot-read")
+            text = f"the service '{self._name}' cannot read {path}: {reason}"
+            self._audit.refused(Event("problem", text, service=self._name, code="cannot-read"))
             return said(503, "it cannot be read just now")
-
-    def _say(self, text: str, code: str) -> None:
-        self._audit.refused(Event("problem", text, service=self._name, code=code))
 
 
 def _fields(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     """By name in lower case; several lines of one name are one (RFC 9110 section 5.3)."""
     fields: dict[bytes, bytes] = {}
     for name, value in headers:
-        fields[name] = f"{fields[name].decode('latin-1')}, ".encode("latin-1") + value if name in fields else value
+        fields[name] = fields[name] + b", " + value if name in fields else value
     return fields
 
 

@@ -82,7 +82,7 @@ def root(directory: str, relative_to: Path | None = None) -> Root:
     """The files in this directory (default: relative to the current one). Raises BadInput("bad-path")."""
     if not directory or "\0" in directory:
         raise BadInput("bad-path", "it is not the path of a directory")
-    return Root((relative_to or Path.cwd()) / directory)
+    return Root(((relative_to or Path.cwd()) / directory).absolute())
 
 
 def _relay(table: Table, target: str) -> Relay:

@@ -189,7 +189,7 @@ async def test_a_disk_that_hangs_holds_up_nobody_but_who_asks_for_it(
 
 @on_loops()
 async def test_nonsense_behind_a_question_does_not_get_into_the_answer(yard: Yard, root: Path) -> None:
-    """uvicorn answers it at once with 400, which is no part of a file."""
+    """The HTTP server answers it at once with 400, which is no part of a file."""
     caller = Caller(yard.pin("alice"))
 
     def visit(port: int) -> bytes:
@@ -227,19 +227,17 @@ async def test_a_listing_that_nobody_takes_is_not_kept(yard: Yard, root: Path, m
 async def test_a_root_that_is_not_there_is_said_on_both_sides_and_comes_back(yard: Yard, root: Path) -> None:
     caller = Caller(yard.pin("alice"))
     async with running(yard, root=root) as node:
-        away = root.rename(root.with_name("away"))
+        away = await asyncio.to_thread(root.rename, root.with_name("away"))
         assert (await asyncio.to_thread(whole, caller, node.port, "/small"))[0] == 503
         said = await node.hears("problem")
         assert said.code == "cannot-read"
         assert "/small" in said.message
-        away.rename(root)
+        await asyncio.to_thread(away.rename, root)
         assert await asyncio.to_thread(whole, caller, node.port, "/small") == content(root / "small")
 
 
 @on_loops("uvloop")
-async def test_a_failure_of_ours_is_an_answer_and_an_event(
-    yard: Yard, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_failure_of_ours_is_an_answer_and_an_event(yard: Yard, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("a mistake")
 
@@ -251,9 +249,7 @@ async def test_a_failure_of_ours_is_an_answer_and_an_event(
 
 
 @pytest.mark.parametrize(("times", "status"), [(0, 200), (2, 200), (3, 503)])
-def test_a_small_file_is_whole_or_not_there(
-    root: Path, monkeypatch: pytest.MonkeyPatch, times: int, status: int
-) -> None:
+def test_a_small_file_is_whole_or_not_there(root: Path, monkeypatch: pytest.MonkeyPatch, times: int, status: int) -> None:
     """Somebody writes to it while it is read, so many times; what is sent is one state of it."""
     real, left = os.pread, [times]
 
@@ -269,5 +265,3 @@ def test_a_small_file_is_whole_or_not_there(
     assert reply.status == status
     if status == 200:
         assert reply.parts == ((root / "small").read_bytes(),)
-
-

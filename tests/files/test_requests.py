@@ -22,10 +22,9 @@ from tests.support.web import answer, ask
 
 NAMES = (b"open", b"shut", b"absent")
 
+
 def curl(site: Site, *words: str) -> bytes:
-    done = subprocess.run(
-        [needs("curl"), *site.curl[1:], *words], capture_output=True, check=False, timeout=DEADLINE_S
-    )
+    done = subprocess.run([needs("curl"), *site.curl[1:], *words], capture_output=True, check=False, timeout=DEADLINE_S)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -77,7 +76,9 @@ def test_a_head_says_what_a_get_would(site: Site) -> None:
     head, get = site.ask("/big.bin", "HEAD"), site.ask("/big.bin")
     assert (head.status, head.body) == (200, b"")
     different = {"date", "etag"}  # which may have become strong in between
-    assert [f for f in head.fields.items() if f[0] not in different] == [f for f in get.fields.items() if f[0] not in different]
+    assert [f for f in head.fields.items() if f[0] not in different] == [
+        f for f in get.fields.items() if f[0] not in different
+    ]
     assert head["content-length"] == str(len(CONTENT))
 
 
@@ -229,7 +230,11 @@ def test_a_client_of_1_0_gets_a_file_and_an_end(site: Site) -> None:
 
 
 def test_a_head_without_an_end_is_not_kept(site: Site) -> None:
-    for endless in (b"GET /" + b"a" * 70_000, b"GET / HTTP/1.1\r\nx: " + b"a" * 70_000, b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 12_000):
+    for endless in (
+        b"GET /" + b"a" * 70_000,
+        b"GET / HTTP/1.1\r\nx: " + b"a" * 70_000,
+        b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 12_000,
+    ):
         with site.caller.open(site.node.port) as tls:
             tls.sendall(endless)
             assert answer(tls).status == 431
@@ -261,5 +266,7 @@ def test_what_the_node_may_not_read_itself_is_said() -> None:
         for name, mode in (("open", 0o644), ("shut", 0o000)):
             old(root / name, b"x").chmod(mode)
         with as_nobody():
-            found = {name: Finder(root, None).find(Question("GET", Asked((name,), directory=False), {}, b"")) for name in NAMES}
+            found = {
+                name: Finder(root, None).find(Question("GET", Asked((name,), directory=False), {}, b"")) for name in NAMES
+            }
         assert {name: reply.status for name, reply in found.items()} == {b"open": 200, b"shut": 403, b"absent": 404}

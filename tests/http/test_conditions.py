@@ -78,7 +78,12 @@ def test_a_range_counts_only_for_exactly_this_version(value: str | None, version
 
 def test_whatever_changes_a_file_changes_its_tag() -> None:
     first = (7, 100, THEN * SECOND, THEN * SECOND, THEN + 60.0)
-    others = [(8, *first[1:]), (7, 101, *first[2:]), (*first[:2], first[2] + 1, *first[3:]), (*first[:3], first[3] + 1, first[4])]
+    others = [
+        (8, *first[1:]),
+        (7, 101, *first[2:]),
+        (*first[:2], first[2] + 1, *first[3:]),
+        (*first[:3], first[3] + 1, first[4]),
+    ]
     tags = {version_of(*facts).tag for facts in (first, *others)}
     assert len(tags) == 5
     assert version_of(*first) == version_of(*first)

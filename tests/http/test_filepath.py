@@ -27,7 +27,7 @@ def test_a_reference_leads_from_the_directory_to_the_name(name: bytes, *, direct
     text = reference(name, directory=directory)
     assert text.startswith("./")
     assert text.endswith("/") is directory
-    assert not set(text[2:]) & set(':?#\\"<>&\' ')
+    assert not set(text[2:]) & set(":?#\\\"<>&' ")
     assert unquote_to_bytes(text[2:].removesuffix("/")) == name
 
 

@@ -15,9 +15,11 @@ from peerauth.http.listing import MOST_ENTRIES, Entry, Form, chosen_form, write_
 FIREFOX = b"text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 NAMES = st.binary(min_size=1, max_size=30).filter(lambda name: b"/" not in name and b"\0" not in name)
 ENTRIES = st.lists(
-    st.builds(Entry, NAMES, st.booleans(), st.integers(0, 2**63), st.floats(allow_nan=False)), unique_by=lambda e: e.name, max_size=6
+    st.builds(Entry, NAMES, st.booleans(), st.integers(0, 2**63), st.floats(allow_nan=False)),
+    unique_by=lambda e: e.name,
+    max_size=6,
 )
-EVIL = b'"><script>alert(1)</script>&amp;\'`'
+EVIL = b"\"><script>alert(1)</script>&amp;'`"
 
 
 class Links(HTMLParser):

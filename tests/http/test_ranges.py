@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import string
 
 import pytest
@@ -60,7 +61,7 @@ def test_what_is_sent_is_what_the_rfc_means(field: str, size: int) -> None:
     if meant is None:
         assert found is None
         return
-    ascending = all(max(before) < min(after) for before, after in zip(meant, meant[1:], strict=False))
+    ascending = all(max(before) < min(after) for before, after in itertools.pairwise(meant))
     if not ascending:
         assert found is None
         return

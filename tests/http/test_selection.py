@@ -20,12 +20,14 @@ def body(selection: Selection) -> bytes:
     return b"".join(CONTENT[part.start : part.end] if isinstance(part, Span) else part for part in selection.parts)
 
 
-def parts(selection: Selection) -> list[tuple[str, bytes]]:
-    """(Content-Range, content) of each part, as Python's parser of MIME has them."""
+def parts(selection: Selection) -> list[str]:
+    """The Content-Range of each part, as Python's parser of MIME has them."""
     fields = dict(selection.fields)
-    message = BytesParser(policy=HTTP).parsebytes(b"Content-Type: " + fields[b"content-type"] + b"\r\n\r\n" + body(selection))
+    message = BytesParser(policy=HTTP).parsebytes(
+        b"Content-Type: " + fields[b"content-type"] + b"\r\n\r\n" + body(selection)
+    )
     assert message.is_multipart()
-    return [(part["Content-Range"], part.get_payload(decode=True)) for part in message.iter_parts()]  # type: ignore[attr-defined]
+    return [str(part["Content-Range"]) for part in message.walk() if not part.is_multipart()]
 
 
 def test_a_get_has_the_whole_and_a_head_the_same_fields() -> None:
@@ -47,7 +49,7 @@ def test_several_ranges_are_parts_with_what_they_say(wanted: list[tuple[int, int
     assert chosen.status == 206
     assert dict(chosen.fields)[b"content-length"] == str(len(body(chosen))).encode()
     if len(spans) > 1:
-        assert [said for said, _ in parts(chosen)] == [f"bytes {start}-{end - 1}/1024" for start, end in spans]
+        assert parts(chosen) == [f"bytes {start}-{end - 1}/1024" for start, end in spans]
         contents = b"".join(body(chosen).split(b"\r\n\r\n")[1:])
         assert all(CONTENT[start:end] in contents for start, end in spans)
 
