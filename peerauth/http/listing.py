@@ -29,7 +29,8 @@ table { width: 100%; border-collapse: collapse; }
 th { text-align: left; font-size: .8rem; font-weight: 500; color: var(--soft); }
 th, td { padding: .35rem .5rem; border-bottom: 1px solid var(--line); }
 td:first-child { width: 100%; overflow-wrap: anywhere; }
-.size, .date { padding-left: 2rem; text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; color: var(--soft); }
+.size, .date { padding-left: 2rem; text-align: right; white-space: nowrap; color: var(--soft); }
+td { font-variant-numeric: tabular-nums; }
 tbody tr:hover { background: var(--hover); }
 p { color: var(--soft); font-size: .9rem; }
 @media (max-width: 36rem) { .date { display: none; } }
