@@ -26,9 +26,9 @@ class _Pour:
 
     __slots__ = ("buffer", "filled", "sink", "stretch")
 
-    def __init__(self, stretch: Stretch, sink: Tls) -> None:
+    def __init__(self, stretch: Stretch) -> None:
         self.stretch = stretch
-        self.sink = sink
+        self.sink: Tls | None = None  # from when on nothing else is being written
         self.buffer = Scratch()
         self.filled = 0  # bytes that are to be put, or put again
 
@@ -52,7 +52,7 @@ class PouringTransport(TlsTransport):
         if self._pour is not None or self._lost or self._closing or self._eof_wanted or self._write_failed:
             data.end(complete=False)
             return
-        self._pour = _Pour(data, Tls(self._loop, self._sock, self._session))
+        self._pour = _Pour(data)
         self._want_writable()
         if not self._buffer:
             self._go_on(self._pour)
@@ -69,7 +69,7 @@ class PouringTransport(TlsTransport):
             super()._on_writable()
             if self._pour is not None and not (self._fetching or self._write_failed):
                 self._want_writable()
-        elif self._writing:
+        elif self._writing and not self._fetching:
             self._go_on(self._pour)
 
     def _go_on(self, pour: _Pour) -> None:
@@ -80,6 +80,8 @@ class PouringTransport(TlsTransport):
                 if not pour.filled:
                     self._fetch(pour)
                     return
+            if pour.sink is None:
+                pour.sink = Tls(self._loop, self._sock, self._session)
             if not pour.sink.put(pour.buffer, pour.filled):
                 return
         except Exception as error:  # noqa: BLE001 - every end of a connection is delivered to its protocol

@@ -59,6 +59,11 @@ class WebProtocol(HttpToolsProtocol):
         self._head = 0
         super().on_body(body)
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """As asyncio.Protocol."""
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()  # or its timer would keep what is over
+
     def eof_received(self) -> bool:  # type: ignore[override]
         """As asyncio.Protocol. Whoever has said all there is to say gets the answer still (RFC 9112 section 9.6)."""
         if self.cycle is None or self.cycle.response_complete:  # type: ignore[redundant-expr]

@@ -70,7 +70,7 @@ class Root(Kind):
     @property
     def leads_to(self) -> str | None:
         """The directory."""
-        return shown(self.directory)
+        return str(self.directory)
 
 
 def relay(target: str) -> Relay:
