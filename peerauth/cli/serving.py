@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from peerauth.server.audit import Event
     from peerauth.server.server import Server
     from peerauth.server.worker import Job
-    from peerauth.store.config import Service
+    from peerauth.store.config import Config, Service
     from peerauth.store.own import Own
     from peerauth.store.peerdir import PeerDirectory
 
@@ -36,6 +36,7 @@ _LOOK_AT_COMMANDS_S = 0.25
 def offer(ui: Ui, own: Own, services: tuple[Service, ...], workers: int | None) -> None:
     """Offer these services to the pinned peers until told to stop, in so many processes (None: as configured)."""
     config = own.config
+    _check_roots(services, config)
     directory = load_peers(ui, config.peers)
     _warn_of_strangers(ui, services, directory)
 
@@ -62,6 +63,16 @@ def _serve(job: Job, workers: int, reports: Reports) -> None:
         _with_workers(job, workers, reports)
     else:
         run(_alone(job, reports))
+
+
+def _check_roots(services: tuple[Service, ...], config: Config) -> None:
+    """Before anybody is let in: what is served is no secret."""
+    from peerauth.store.kinds import Root
+    from peerauth.store.roots import check_root
+
+    roots = [service.kind for service in services if isinstance(service.kind, Root)]
+    for root in roots:
+        check_root(root.directory, config)
 
 
 def _carrying(own: Own, directory: PeerDirectory) -> Callable[[Callable[[Event], None]], Coroutine[Any, Any, None]]:

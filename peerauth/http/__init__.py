@@ -1,1 +1,1 @@
-"""HTTP/1.1 as values: targets, who is calling, and which routes are open to whom. Bytes in, values out."""
+"""What HTTP/1.1 says, as values: heads, bodies, targets, ranges, who is calling. Bytes and `now` in, values out."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from peerauth.server.audit import Audit
 from peerauth.server.contexts import Speech
 from peerauth.server.guest import Serve
-from peerauth.store.config import Service
-from peerauth.store.kinds import Command, Hello, Http, Relay
+from peerauth.store.config import Config, Service
+from peerauth.store.kinds import Command, Hello, Http, Relay, Root
 from peerauth.tls.context import HTTP_1_1
 
 
@@ -26,7 +26,7 @@ class Offer:
     close: Callable[[], Awaitable[None]] = _nothing
 
 
-async def make_offer(service: Service, audit: Audit) -> Offer:
+async def make_offer(service: Service, audit: Audit, config: Config | None = None) -> Offer:
     """Make this service ready, in the running loop, before anybody is let in. Raises PeerAuthError."""
     match service.kind:
         case Hello():
@@ -45,7 +45,12 @@ async def make_offer(service: Service, audit: Audit) -> Offer:
         case Http():
             return _proxy(service, service.kind, audit)
         case Command():
-            return await make_offer(replace(service, kind=service.kind.front), audit)
+            return await make_offer(replace(service, kind=service.kind.front), audit, config)
+        case Root(directory):
+            from peerauth.server.files import Files
+
+            files = Files(service, directory, config.key if config else None, audit)
+            return Offer(files.serve, files.close)
     raise AssertionError(f"nobody serves a {type(service.kind).__name__}")
 
 

@@ -123,7 +123,7 @@ class Server:
         From then on other processes see that this node serves. Raises PeerAuthError: "cannot-listen", or what keeps the
         service from being ready.
         """
-        offer = await make_offer(service, self._audit)
+        offer = await make_offer(service, self._audit, self._desk.office.config)
         self._offers.append(offer)
         sockets = open_listeners(service.listen, service.file) if sockets is None else sockets
         self._be_seen()

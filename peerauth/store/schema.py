@@ -38,6 +38,11 @@ class Table:
         self._prefix = prefix
         self._known: list[str] = []
 
+    @property
+    def directory(self) -> Path:
+        """Where its file is: the paths in it are relative to that."""
+        return self._path.parent
+
     def error(self, key: str, problem: str, hint: str | None = None) -> BadInput:
         """The error to raise for the value of `key`."""
         return BadInput("bad-setting", f"{shown(self._path)}: {self._prefix}{key} {problem}", hint)

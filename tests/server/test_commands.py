@@ -40,7 +40,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 
 def backend(home: Home, *words: str, workers: int = 1, **how: Any) -> Any:  # noqa: ANN401 - as serving
     """A server in front of tests/support/backend.py, which is given these words."""
-    return serving(home, "--", sys.executable, BACKEND, *words, workers=workers, relay=False, **how)
+    return serving(home, "--speaks", "tcp", "--", sys.executable, BACKEND, *words, workers=workers, relay=False, **how)
 
 
 def ask(tls: ssl.SSLSocket) -> dict[str, Any]:
@@ -142,7 +142,9 @@ def test_command_that_was_told_to_stop_as_well_ends_nobodys_time(home: Home, wor
 
 def test_one_command_behind_several_doors(home: Home, tmp_path: Path) -> None:
     path = tmp_path / "second.sock"
-    with serving(home, "--listen", f"unix:{path}", "--", sys.executable, BACKEND, workers=1, relay=False, read=True) as node:
+    with serving(
+        home, "--listen", f"unix:{path}", "--speaks", "tcp", "--", sys.executable, BACKEND, workers=1, relay=False, read=True
+    ) as node:
         node.hears("listening", times=2)
         (started,) = node.told("command-started")
         with socket.socket(socket.AF_UNIX) as plain:
@@ -258,7 +260,7 @@ def test_nobody_is_let_in_before_the_command_serves(home: Home) -> None:
 def test_it_is_the_command_of_config_toml_beside_other_services(home: Home) -> None:
     words = json.dumps([sys.executable, BACKEND, "from", "config"])
     other = '[[serve]]\nname = "hello"\nlisten = "127.0.0.1:0"\n'
-    settings = f'{other}[[serve]]\nname = "app"\nlisten = "127.0.0.1:0"\ncommand = {words}\n'
+    settings = f'{other}[[serve]]\nname = "app"\nlisten = "127.0.0.1:0"\nspeaks = "tcp"\ncommand = {words}\n'
     with serving(home, listen=None, settings=settings, workers=2) as node:
         place = node.hears("listening", service="app")["address"]
         assert asked(int(place.rpartition(":")[2]))["words"] == ["from", "config"]

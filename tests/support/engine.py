@@ -30,7 +30,7 @@ from peerauth.server.guest import Handler, by_protocol
 from peerauth.server.porch import Porter
 from peerauth.server.server import Server
 from peerauth.store.config import Config, Limits, Service
-from peerauth.store.kinds import Hello, Kind, OnUnknown, Relay
+from peerauth.store.kinds import Hello, Kind, OnUnknown, Relay, Root
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.tls.context import MinimumVersion
 from peerauth.trust.decision import Admitted
@@ -191,12 +191,16 @@ async def running(
     proxy_protocol: bool = False,
     hello: bool = False,
     on_unknown: OnUnknown = "refuse",
+    root: Path | None = None,
     kind: Kind | None = None,
     routes: Routes | None = None,
     config: Config | None = None,
     host: str = "127.0.0.1",
 ) -> AsyncIterator[Running]:
-    """A server on a port of `host`, stopped with the block: it greets, relays to `target`, says hello, or is of `kind`."""
+    """A server on a port of `host`, stopped with the block.
+
+    It greets, relays to `target`, says hello, serves the files in `root`, or is of `kind`.
+    """
     directory = PeerDirectory(yard.path)
     directory.refresh()
     events: list[Event] = []
@@ -211,6 +215,8 @@ async def running(
         if target is not None or hello:
             targets = (target,) if isinstance(target, Address) else target
             kind = Hello() if targets is None else Relay(targets, proxy_protocol=proxy_protocol)
+        if root is not None:
+            kind = Root(root)
         if kind is not None:
             bound = await server.add_service(Service(policy.service, where, kind, policy, on_unknown, routes))
         else:
@@ -367,6 +373,17 @@ class Halting:
             with contextlib.suppress(ssl.SSLWantReadError):
                 self.tls.do_handshake()
                 return list(records(self._out.read()))
+
+    def say(self, data: bytes) -> None:
+        """Send application data."""
+        self.tls.write(data)
+        self.sock.sendall(self._out.read())
+
+    def say_goodbye(self) -> None:
+        """Send close_notify, and nothing after it."""
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self.tls.unwrap()
+        self.sock.sendall(self._out.read())
 
     def read(self) -> bytes:
         """Some application data."""

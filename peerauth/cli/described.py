@@ -1,0 +1,93 @@
+"""The service that the options of `serve` describe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from peerauth.address import DEFAULT_PORT, Address, parse_address
+from peerauth.cli.command import option
+from peerauth.errors import UsageError
+
+if TYPE_CHECKING:
+    from peerauth.store.config import Config, Service
+    from peerauth.store.kinds import Http, Kind, OnUnknown, Relay
+
+
+@dataclass(frozen=True)
+class Described:
+    """What was given, option by option; nothing of it is read yet."""
+
+    listen: list[str]
+    target: list[str] | None = None
+    http: list[str] | None = None
+    root: str | None = None
+    words: list[str] | None = None
+    proxy_protocol: Literal["v2"] | None = None
+    speaks: Literal["http", "tcp"] | None = None
+    allow: list[str] | None = None
+    on_unknown: OnUnknown | None = None
+
+    def services(self, config: Config) -> tuple[Service, ...]:
+        """The service, once for each place where it listens; those of config.toml where no option describes any."""
+        from peerauth.store.config import Service, policy_for
+        from peerauth.store.kinds import Hello, check_on_unknown
+
+        given = self._given()
+        self._check(list(given))
+        if not (self.listen or self.allow or given or self.on_unknown):
+            if config.services:
+                return config.services
+            return (Service("hello", Address("0.0.0.0", DEFAULT_PORT)),)  # noqa: S104 - a server serves
+        kind: Kind = Hello()
+        for name, make in given.items():
+            with option(name):
+                kind = make()
+            if not self.listen:
+                raise UsageError("no-listen", f"{name} needs --listen", "for instance: --listen 0.0.0.0:8443")
+        with option("--listen"):
+            addresses = [parse_address(text, what="address") for text in self.listen or [f"0.0.0.0:{DEFAULT_PORT}"]]
+        name = type(kind).__name__.lower()
+        with option("--allow"):
+            policy = policy_for(config, name, self.allow)
+        with option("--on-unknown"):
+            on_unknown = check_on_unknown(self.on_unknown or "refuse", kind)
+        return tuple(Service(name, address, kind, policy, on_unknown) for address in addresses)
+
+    def _given(self) -> dict[str, Callable[[], Kind]]:
+        """What makes a kind of service of each option that says what it is."""
+        from peerauth.store import kinds
+
+        target, http, root, words = self.target, self.http, self.root, self.words
+        given: dict[str, Callable[[], Kind]] = {}
+        if target:
+            given["--target"] = lambda: kinds.relay(target, proxy_protocol=self.proxy_protocol is not None)
+        if http:
+            given["--http"] = lambda: kinds.http(http)
+        if root is not None:
+            given["--root"] = lambda: kinds.root(root)
+        if words:
+            given["COMMAND"] = lambda: kinds.run(words, self._way())
+        return given
+
+    def _check(self, given: list[str]) -> None:
+        """Raise UsageError where options do not go together."""
+        if len(given) > 1:
+            raise UsageError("two-kinds", f"{' and '.join(given)} are different things to be", "a service is one of them")
+        for name, value, needed in (
+            ("--proxy-protocol", self.proxy_protocol, ("--target", "COMMAND")),
+            ("--speaks", self.speaks, ("COMMAND",)),
+        ):
+            if value is not None and not set(needed) & set(given):
+                raise UsageError("usage", f"{name} goes with {' or '.join(needed)}", "see: peerauth serve --help")
+        if self.speaks == "http" and self.proxy_protocol:
+            raise UsageError("usage", "a program that speaks HTTP hears in header fields who the peer is")
+
+    def _way(self) -> Http | Relay:
+        """How connections go on to COMMAND."""
+        from peerauth.store.kinds import Http, Relay
+
+        if self.speaks == "tcp" or self.proxy_protocol:
+            return Relay((), self.proxy_protocol is not None)
+        return Http(())

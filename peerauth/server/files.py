@@ -1,0 +1,139 @@
+"""The files beneath a directory, for peers to read: an ASGI application under uvicorn's HTTP.
+
+Whatever may wait for a disk is done by threads of the service: a file system that hangs holds up those who ask for what is
+on it, and not the loop, in which others are removed, relayed and let in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+
+from uvicorn.server import ServerState
+
+from peerauth.errors import printable
+from peerauth.http.filepath import parse_path
+from peerauth.server.audit import Audit, Event
+from peerauth.server.finding import NOT_HERE, Finder, Question, Reply, said
+from peerauth.server.guarded import guarded
+from peerauth.server.guest import Guest, Served
+from peerauth.server.pouring import PouringTransport
+from peerauth.server.stretch import Stretch
+from peerauth.server.web import WebProtocol, make_config
+from peerauth.store.config import Service
+
+_THREADS = 8
+_PIECE = 64 << 10  # bytes of a body that is in memory, written one after the other
+_PATIENCE = 60.0  # seconds in which such a body is taken: so long it is held
+_BODY = {b"content-length", b"transfer-encoding"}
+_NOSNIFF = (b"x-content-type-options", b"nosniff")  # nobody guesses at what a file is
+_METHODS = (b"allow", b"GET, HEAD, OPTIONS")
+
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class Files:
+    """The files of a service. `key`: the node's private key, which is never served."""
+
+    def __init__(self, service: Service, directory: Path, key: Path | None, audit: Audit) -> None:
+        self._name = service.name
+        self._finder = Finder(directory, key)
+        self._audit = audit
+        self._threads = ThreadPoolExecutor(_THREADS, "files")
+        self._config = make_config(guarded(self.answer, service, audit))
+        self._state = ServerState()
+
+    def serve(self, guest: Guest) -> Served:
+        """As Serve."""
+        known: dict[str, Any] = {"peer": guest.admitted.peer, "fingerprint": str(guest.admitted.fingerprint)}
+        transport = PouringTransport(guest, WebProtocol(self._config, self._state, known), self._threads)
+        known["abort"] = transport.abort
+        return transport
+
+    async def close(self) -> None:
+        """Wait for no disk any more."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def answer(self, scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Send) -> None:
+        """Answer one request; an ASGI application."""
+        del receive
+        try:
+            reply = await self._reply(scope)
+            with reply.file or contextlib.nullcontext():
+                await _send(reply, send, scope)
+        except TimeoutError:
+            scope["state"]["abort"]()
+        except Exception as error:
+            text = f"the service '{self._name}' failed: {type(error).__name__}: {printable(str(error))}"
+            self._audit.refused(Event("problem", text, service=self._name, code="handler-failed"))
+            raise  # to uvicorn, which answers with 500, or cuts the answer off
+
+    async def _reply(self, scope: dict[str, Any]) -> Reply:
+        method: str = scope["method"]
+        if method == "OPTIONS":
+            return Reply(204, (_METHODS,))
+        if method not in {"GET", "HEAD"}:
+            return said(405, "files are only read here", _METHODS)
+        asked = parse_path(scope["raw_path"])
+        if asked is None:
+            return NOT_HERE
+        question = Question(method, asked, _fields(scope["headers"]), scope["query_string"])
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self._finder.find, question)
+        except OSError as error:
+            path = printable("/" + os.fsdecode(b"/".join(asked.names)))
+            reason = error.strerror or type(error).__name__
+            text = f"the service '{self._name}' cannot read {path}: {reason}"
+            self._audit.refused(Event("problem", text, service=self._name, code="cannot-read"))
+            return said(503, "it cannot be read just now")
+
+
+def _fields(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """By name in lower case; several lines of one name are one (RFC 9110 section 5.3)."""
+    fields: dict[bytes, bytes] = {}
+    for name, value in headers:
+        fields[name] = fields[name] + b", " + value if name in fields else value
+    return fields
+
+
+@functools.lru_cache(maxsize=1)
+def _date(second: int) -> bytes:
+    return formatdate(second, usegmt=True).encode()
+
+
+def _is_closing(scope: dict[str, Any]) -> bool:
+    """Whether a body may follow that nobody reads, or none although one was announced (RFC 9110 section 10.1.1)."""
+    names = {name for name, _ in scope["headers"]}
+    return b"expect" in names or (scope["method"] not in {"GET", "HEAD", "OPTIONS"} and not names.isdisjoint(_BODY))
+
+
+async def _send(reply: Reply, send: Send, scope: dict[str, Any]) -> None:
+    """Send an answer."""
+    headers = [(b"date", _date(int(time.time()))), *reply.fields, _NOSNIFF]
+    if _is_closing(scope):
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    for part in reply.parts if scope["method"] != "HEAD" else ():
+        if isinstance(part, bytes):
+            async with asyncio.timeout(_PATIENCE):
+                for at in range(0, len(part), _PIECE):
+                    await send(_body(part[at : at + _PIECE]))
+            continue
+        assert reply.file is not None
+        stretch = Stretch(reply.file, part.start, part.length)
+        await send(_body(stretch))
+        if not (stretch.taken and await stretch.gone):
+            return
+    await send({"type": "http.response.body", "body": b""})
+
+
+def _body(body: bytes | Stretch) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": body, "more_body": True}
