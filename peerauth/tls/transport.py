@@ -15,13 +15,14 @@ from typing import Any
 
 from peerauth.tls.alerts import Truncated
 from peerauth.tls.linger import linger
-from peerauth.tls.session import RECORD, Bytes, Session, Wait
+from peerauth.tls.scratch import Scratch, of_this_thread
+from peerauth.tls.session import RECORD, Bytes, Goodbye, Session, Wait
 from peerauth.trust.decision import Admitted
 from peerauth.trust.peers import Peer
 
-_RECORDS_AT_ONCE = 16
 _LAST_RECORDS = 64
 _HIGH_WATER = 256 << 10
+_AT_ONCE = 4 * RECORD  # bytes given to OpenSSL in one call
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER with a time of zero: close sends RST
 
 
@@ -35,6 +36,7 @@ class TlsTransport(asyncio.Transport):
         session: Session,
         admitted: Admitted,
         protocol: asyncio.Protocol,
+        buffer: Scratch | None = None,
         *,
         on_lost: Callable[[TlsTransport], None] | None = None,
     ) -> None:
@@ -43,6 +45,8 @@ class TlsTransport(asyncio.Transport):
         self._sock = sock
         self._fd = sock.fileno()
         self._session = session
+        session.write_whole()
+        self._scratch = buffer or of_this_thread()
         self._protocol = protocol
         self._on_lost = on_lost
         self.admitted = admitted
@@ -131,38 +135,19 @@ class TlsTransport(asyncio.Transport):
     def _on_readable(self) -> None:
         if not self._reading:
             return
-        data, end = self._gather()
-        if data:
-            self._protocol.data_received(data)
-        if self._read_blocked:
+        size, stop = self._session.fill(self._scratch)
+        if size:
+            self._protocol.data_received(bytes(self._scratch.view[:size]))
+        if isinstance(stop, Goodbye):
+            self._on_goodbye()
+        elif isinstance(stop, Exception):
+            self._fail(stop)
+        elif stop is Wait.WRITABLE:
+            self._read_blocked = True
             self._update_reader()
             self._want_writable()
-        if isinstance(end, Exception):
-            self._fail(end)
-        elif end:
-            self._on_goodbye()
-        elif self.is_reading() and self._session.holds_input:
+        elif self._session.holds_input and self.is_reading():
             self._loop.call_soon(self._on_readable)
-
-    def _gather(self) -> tuple[bytes, Exception | bool]:
-        """Several records at once, for bulk; and whether the connection ended, or with what error."""
-        pieces: list[bytes] = []
-        end: Exception | bool = False
-        try:
-            while len(pieces) < _RECORDS_AT_ONCE:
-                piece = self._session.read(RECORD)
-                if isinstance(piece, Wait):
-                    self._read_blocked = piece is Wait.WRITABLE
-                    break
-                if not piece:
-                    end = True
-                    break
-                pieces.append(piece)
-                if len(piece) < RECORD and not self._session.holds_input:
-                    break  # a short record: most likely nothing is left; if it is, the loop will say so
-        except Exception as error:  # noqa: BLE001 - every end of a connection is delivered to its protocol
-            end = error
-        return (pieces[0] if len(pieces) == 1 else b"".join(pieces)), end
 
     def _on_goodbye(self) -> None:
         if self._lost or self._eof_received:
@@ -193,7 +178,7 @@ class TlsTransport(asyncio.Transport):
         """Write what goes; what is left, or None when nothing is (or the connection failed)."""
         try:
             while view:
-                sent = self._session.write(view)
+                sent = self._session.write(view[:_AT_ONCE])
                 if isinstance(sent, Wait):
                     return view
                 view = view[sent:]
