@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,6 +17,7 @@ from peerauth.errors import UsageError
 
 if TYPE_CHECKING:
     from peerauth.store.config import Config, Service
+    from peerauth.store.kind_app import Interface
     from peerauth.store.kinds import Kind
 
 
@@ -27,6 +30,18 @@ def serve(
     target: Annotated[
         str | None,
         typer.Option("--target", metavar="ADDRESS", help="Relay to HOST:PORT or unix:PATH; without it: say hello."),
+    ] = None,
+    app: Annotated[
+        str | None,
+        typer.Option("--app", metavar="MODULE:ATTRIBUTE", help="Run this ASGI or WSGI application.", show_default=False),
+    ] = None,
+    app_dir: Annotated[
+        Path | None,
+        typer.Option("--app-dir", metavar="DIR", help="Where its module is; else here.", show_default=False),
+    ] = None,
+    interface: Annotated[
+        Literal["asgi", "wsgi"] | None,
+        typer.Option("--interface", help="What the application is, where that cannot be seen.", show_default=False),
     ] = None,
     allow: Annotated[
         list[str] | None, typer.Option("--allow", metavar="PEER", help="Only this peer, tag:NAME or @group; repeatable.")
@@ -42,24 +57,37 @@ def serve(
     Peers that are added, changed or removed meanwhile count at once; a removed peer's connections end.
     """
     own = load_own(ui, passphrase_file)
-    offer(ui, own, _services(own.config, listen or [], {"--target": target}, allow), workers)
+    for name, value in (("--app-dir", app_dir), ("--interface", interface)):
+        if value is not None and app is None:
+            raise UsageError("usage", f"{name} needs --app", "for instance: --app main:app")
+    makers: dict[str, tuple[str | None, Callable[[str], Kind]]] = {
+        "--target": (target, _relay),
+        "--app": (app, lambda reference: _app(reference, app_dir, interface)),
+    }
+    offer(ui, own, _services(own.config, listen or [], makers, allow), workers)
 
 
 def _services(
-    config: Config, listen: list[str], kinds: dict[str, str | None], allow: list[str] | None
+    config: Config, listen: list[str], kinds: dict[str, tuple[str | None, Callable[[str], Kind]]], allow: list[str] | None
 ) -> tuple[Service, ...]:
-    """The services that the options describe, or those of config.toml. `kinds`: what each option for a kind was given."""
+    """The services that the options describe, or those of config.toml.
+
+    `kinds`: what each option for a kind was given, and what makes a kind of it.
+    """
     from peerauth.store.config import Service, policy_for
     from peerauth.store.kinds import Hello
 
-    given = {name: value for name, value in kinds.items() if value is not None}
+    given = {name: (value, make) for name, (value, make) in kinds.items() if value is not None}
     if not (listen or allow or given):
         if config.services:
             return config.services
         return (Service("hello", Address("0.0.0.0", DEFAULT_PORT)),)  # noqa: S104 - a server serves
     if len(given) > 1:
         raise UsageError("two-kinds", f"{' and '.join(given)} are different things to be", "a service is one of them")
-    kind = _kind(*next(iter(given.items()))) if given else Hello()
+    kind: Kind = Hello()
+    for name, (value, make) in given.items():
+        with option(name):
+            kind = make(value)
     if given and not listen:
         raise UsageError("no-listen", f"{next(iter(given))} needs --listen", "for instance: --listen 0.0.0.0:8443")
     with option("--listen"):
@@ -70,10 +98,13 @@ def _services(
     return tuple(Service(name, address, kind, policy) for address in addresses)
 
 
-def _kind(name: str, value: str) -> Kind:
-    """What this option says that the service is."""
-    from peerauth.store import kinds
+def _relay(target: str) -> Kind:
+    from peerauth.store.kinds import relay
 
-    makers = {"--target": kinds.relay}
-    with option(name):
-        return makers[name](value)
+    return relay(target)
+
+
+def _app(reference: str, directory: Path | None, interface: Interface | None) -> Kind:
+    from peerauth.store.kind_app import app
+
+    return app(reference, Path.cwd() / (directory or "."), interface or "auto")

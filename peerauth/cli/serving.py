@@ -34,15 +34,21 @@ def offer(ui: Ui, own: Own, services: tuple[Service, ...], workers: int | None) 
     directory = load_peers(ui, config.peers)
     _warn_of_strangers(ui, services, directory)
 
+    from peerauth.server.app_failed import AppFailed
     from peerauth.server.worker import Job
 
     job = Job(own.identity, directory, services, config, run, own, _carrying(own, directory))
     reports = Reports(ui, config, directory)
     number = config.limits.workers if workers is None else workers
-    if number > 1:
-        _with_workers(job, number, reports)
-    else:
-        run(_alone(job, reports))
+    try:
+        if number > 1:
+            _with_workers(job, number, reports)
+        else:
+            run(_alone(job, reports))
+    except AppFailed as error:
+        if error.trace:
+            ui.notice(error.trace)
+        raise
 
 
 def _carrying(own: Own, directory: PeerDirectory) -> Callable[[Callable[[Event], None]], Coroutine[Any, Any, None]]:
@@ -80,13 +86,24 @@ def _with_workers(job: Job, number: int, reports: Reports) -> None:
 
 async def _alone(job: Job, reports: Reports) -> None:
     """Serve in this process: SIGTERM lets connections finish for a while, SIGINT or a second signal does not."""
+    from peerauth.server.unless_told import unless_told
+
     server = job.server(reports.event)
     told = _listen_to_signals(server, reports)
+    places: list[tuple[Service, Address]] = []
+
+    async def open_all() -> None:
+        for service in job.services:
+            places.extend([(service, address) for address in await server.add_service(service)])
+
     try:
-        places = [(service, address) for service in job.services for address in await server.add_service(service)]
+        ended = await unless_told(open_all(), told)
     except BaseException:
         await server.stop(0)
         raise
+    if ended is not None:
+        await server.stop(0)
+        return
     gc.collect()
     gc.freeze()  # what is here now stays: walking through it again and again would hold the loop up
     with _shown(job, server, [(service.name, address) for service, address in places]):

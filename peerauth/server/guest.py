@@ -59,7 +59,7 @@ def by_protocol(make: Handler) -> Serve:
     def serve(guest: Guest) -> TlsTransport:
         protocol = make(guest.admitted)
         return TlsTransport(
-            guest.loop, guest.sock, guest.session, guest.admitted, protocol, guest.buffer, on_lost=guest.lost
+            guest.loop, guest.sock, guest.session, guest.admitted, protocol, buffer=guest.buffer, on_lost=guest.lost
         )
 
     return serve

@@ -1,13 +1,11 @@
-"""The hello service: says who you are. A small ASGI application under uvicorn's own HTTP protocol."""
+"""The hello service: says who you are. A small ASGI application."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from peerauth.trust.decision import Admitted
 from peerauth.trust.peers import Peer
 
 _PATHS = ("/", "/hello")
@@ -36,28 +34,3 @@ async def hello(
         headers.append((b"allow", b"GET, HEAD"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body.encode()})
-
-
-def hello_handler() -> Callable[[Admitted], asyncio.Protocol]:
-    """The handler of the hello service."""
-    from uvicorn.config import Config
-    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-    from uvicorn.server import ServerState
-
-    config = Config(
-        hello,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        lifespan="off",
-        ws="none",
-        timeout_keep_alive=75,
-    )
-    config.load()
-    state = ServerState()
-
-    def protocol(admitted: Admitted) -> asyncio.Protocol:
-        known = {"peer": admitted.peer, "fingerprint": str(admitted.fingerprint)}
-        return HttpToolsProtocol(config=config, server_state=state, app_state=known)
-
-    return protocol

@@ -18,24 +18,40 @@ async def _nothing() -> None:
 
 @dataclass(frozen=True)
 class Offer:
-    """A service that is ready to serve. `close` is awaited once, when the last of its guests has gone."""
+    """A service that is ready to serve.
+
+    `wind_down` is called when the server begins to stop: connections on which nothing goes on end, so that nobody waits for
+    them. `close` is awaited when the last guest has gone.
+    """
 
     serve: Serve
     close: Callable[[], Awaitable[None]] = _nothing
+    wind_down: Callable[[], None] = lambda: None
 
 
 async def make_offer(service: Service, audit: Audit) -> Offer:
     """Make this service ready, in the running loop, before anybody is let in. Raises PeerAuthError."""
     match service.kind:
         case Hello():
-            from peerauth.server.guest import by_protocol
-            from peerauth.server.hello import hello_handler
+            from peerauth.server.asgi import Asgi
+            from peerauth.server.hello import hello
 
-            return Offer(by_protocol(hello_handler()))
+            asgi = Asgi(hello, "hello")
+            return Offer(asgi.serve, asgi.close, asgi.wind_down)
         case Relay(target):
             from peerauth.server.relay import relay_service
 
             return Offer(relay_service(service.name, target, audit))
+    from peerauth.store.kind_app import App
+
+    match service.kind:
+        case App() as app:
+            from peerauth.server.app_loading import load
+            from peerauth.server.asgi import Asgi
+
+            asgi = Asgi(load(app), app.leads_to, websockets=True)
+            await asgi.start()
+            return Offer(asgi.serve, asgi.close, asgi.wind_down)
     raise AssertionError(f"nobody serves a {type(service.kind).__name__}")
 
 

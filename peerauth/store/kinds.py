@@ -64,8 +64,14 @@ def _relay(table: Table, target: str) -> Relay:
         return relay(target)
 
 
+def _app(table: Table, reference: str) -> Kind:
+    from peerauth.store.kind_app import read_app  # noqa: PLC0415 - it is a kind itself
+
+    return read_app(table, reference)
+
+
 # The keys of [[serve]] that say what a service is; at most one of them is there.
-_KINDS: dict[str, Callable[[Table, str], Kind]] = {"target": _relay}
+_KINDS: dict[str, Callable[[Table, str], Kind]] = {"target": _relay, "app": _app}
 
 
 def read_kind(table: Table) -> Kind:

@@ -248,6 +248,12 @@ class Session:
         return False
 
     @property
+    def own_certificate(self) -> bytes | None:
+        """The leaf that was presented here, as DER."""
+        own = self._connection.get_certificate()
+        return None if own is None else crypto.dump_certificate(crypto.FILETYPE_ASN1, own)
+
+    @property
     def version(self) -> str:
         """`TLSv1.3` or `TLSv1.2`."""
         return self._connection.get_protocol_version_name()

@@ -36,8 +36,8 @@ class TlsTransport(asyncio.Transport):
         session: Session,
         admitted: Admitted,
         protocol: asyncio.Protocol,
-        buffer: Scratch | None = None,
         *,
+        buffer: Scratch | None = None,
         on_lost: Callable[[TlsTransport], None] | None = None,
     ) -> None:
         super().__init__()
