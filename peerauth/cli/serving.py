@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from peerauth.store.own import Own
     from peerauth.store.peerdir import PeerDirectory
 
+_LAST_THREADS = 1.0  # seconds
+
 
 def offer(ui: Ui, own: Own, services: tuple[Service, ...], workers: int | None) -> None:
     """Offer these services to the pinned peers until told to stop, in so many processes (None: as configured)."""
@@ -49,6 +51,18 @@ def offer(ui: Ui, own: Own, services: tuple[Service, ...], workers: int | None) 
         if error.trace:
             ui.notice(error.trace)
         raise
+
+
+def _end_soon(services: tuple[Service, ...]) -> None:
+    """Python waits at its end for threads that an application has left hanging: not for long."""
+    from peerauth.store.kind_app import App
+
+    if any(isinstance(service.kind, App) for service in services):
+        import threading
+
+        timer = threading.Timer(_LAST_THREADS, os._exit, (0,))
+        timer.daemon = True
+        timer.start()
 
 
 def _carrying(own: Own, directory: PeerDirectory) -> Callable[[Callable[[Event], None]], Coroutine[Any, Any, None]]:
@@ -111,10 +125,11 @@ async def _alone(job: Job, reports: Reports) -> None:
             reports.listening(service, address)
         if await told.get() is signal.SIGINT:
             await server.stop(0)
-            return
-        if len(server.live):
-            reports.stopping(len(server.live))
-        await server.drain(told.get())
+        else:
+            if len(server.live):
+                reports.stopping(len(server.live))
+            await server.drain(told.get())
+    _end_soon(job.services)
 
 
 @contextlib.contextmanager

@@ -20,10 +20,10 @@ from typing import Any
 
 from peerauth.errors import printable
 from peerauth.server.app_failed import AppFailed
+from peerauth.server.lifespan import Application
 from peerauth.store.files import shown
 from peerauth.store.kind_app import App
 
-Application = Callable[..., Any]  # (scope, receive, send) -> awaitable, as ASGI 3 has it
 _ASGI, _WSGI = 3, 2  # arguments
 
 

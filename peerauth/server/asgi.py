@@ -14,18 +14,17 @@ from typing import Any
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from peerauth.server.app_loading import Application
 from peerauth.server.app_log import bound
 from peerauth.server.guest import Guest
 from peerauth.server.http_bounds import BoundedHttp
-from peerauth.server.lifespan import Lifespan
+from peerauth.server.lifespan import Application, Lifespan
 from peerauth.tls.session import Session
 from peerauth.tls.transport import TlsTransport
 from peerauth.trust.certificate import Certificate
 
 KEEP_ALIVE = 75  # seconds that a connection may be idle
-_LAST_WORK = 1.5  # seconds for what goes on when the guests have gone
-_SHUTDOWN = 2.5  # seconds for the application's own shutdown; together less than a worker gets from its parent
+LAST_WORK = 1.5  # seconds for what goes on when the guests have gone
+SHUTDOWN = 2.5  # seconds for the application's own shutdown; together less than a worker gets from its parent
 _CALLER = "peerauth.caller"
 # RFC 8446 appendix B.4, RFC 5289 and RFC 7905, by OpenSSL's names: those that tls/context.py speaks.
 _SUITES = {
@@ -91,12 +90,12 @@ class Asgi:
         """End what goes on without a guest, and have the application shut down."""
         tasks = set(self._state.tasks)
         if tasks:
-            _, late = await asyncio.wait(tasks, timeout=_LAST_WORK)
+            _, late = await asyncio.wait(tasks, timeout=LAST_WORK)
             for task in late:
                 task.cancel()
             if late:
-                await asyncio.wait(late, timeout=_LAST_WORK / 3)
-        await self._lifespan.stop(_SHUTDOWN)
+                await asyncio.wait(late, timeout=LAST_WORK / 3)
+        await self._lifespan.stop(SHUTDOWN)
 
 
 class _Caller:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 from peerauth.errors import printable
 from peerauth.server.app_failed import AppFailed
-from peerauth.server.app_loading import Application
 from peerauth.server.app_log import log
+
+Application = Callable[..., Any]  # (scope, receive, send) -> awaitable, as ASGI 3 has it
 
 
 class Lifespan:
@@ -53,7 +55,7 @@ class Lifespan:
             async with asyncio.timeout(seconds):
                 await self._ended.wait()
         except TimeoutError:
-            log.error("%s was not done with its shutdown after %.0f s", self._name, seconds)
+            log.error("%s was not done with its shutdown after %g s", self._name, seconds)
         await self._leave()
 
     async def _leave(self) -> None:

@@ -112,10 +112,11 @@ class _Worker:
         try:
             server = self._server = self._make(outbox)
             asyncio.get_running_loop().add_reader(self._channel.fileno(), self._listen)
-            told = await unless_told(self._open(server), self._ending)
-            if told is None:
-                outbox.post("ready", True)
-                told = await self._ending.get()
+            if await unless_told(self._open(server), self._ending) is not None:
+                await server.stop(0)
+                return
+            outbox.post("ready", True)
+            told = await self._ending.get()
             self._close_others(server)
             if told == DRAIN:
                 await server.drain(self._ending.get())

@@ -12,8 +12,8 @@ from typing import Any
 
 from a2wsgi import WSGIMiddleware
 
-from peerauth.server.app_loading import Application
 from peerauth.server.asgi import caller_is_gone
+from peerauth.server.lifespan import Application
 
 THREADS = 32  # requests at a time
 Environ = dict[str, Any]
@@ -47,7 +47,8 @@ def as_asgi(app: Callable[..., Iterable[bytes]]) -> Application:
 def _introduce(environ: Environ, scope: dict[str, Any]) -> None:
     tls = scope["extensions"]["tls"]
     peer = scope["state"]["peer"]
-    environ["wsgi.errors"] = sys.stderr
+    environ["wsgi.errors"] = sys.stderr  # standard output is for events
+    environ["wsgi.input_terminated"] = True  # it ends where the body does, also without a Content-Length
     environ["REMOTE_USER"] = peer.name
     environ["peerauth.peer"] = peer
     environ["peerauth.fingerprint"] = scope["state"]["fingerprint"]

@@ -26,6 +26,7 @@ import uvloop
 from peerauth.address import Address, parse_address
 from peerauth.server.audit import Event
 from peerauth.server.guest import Handler, by_protocol
+from peerauth.server.offers import Offer
 from peerauth.server.porch import Porter
 from peerauth.server.server import Server
 from peerauth.store.config import Config, Limits, Service
@@ -188,10 +189,12 @@ async def running(
     handler: Handler = Greeter,
     target: Address | None = None,
     hello: bool = False,
+    offer: Offer | None = None,
+    alpn: tuple[bytes, ...] = (),
     config: Config | None = None,
     host: str = "127.0.0.1",
 ) -> AsyncIterator[Running]:
-    """A server on a port of `host`, stopped with the block: it greets, relays to `target`, or says hello over HTTP."""
+    """A server on a port of `host`, stopped with the block: it greets, relays to `target`, says hello, or has an offer."""
     directory = PeerDirectory(yard.path)
     directory.refresh()
     events: list[Event] = []
@@ -206,6 +209,9 @@ async def running(
         if target is not None or hello:
             kind = Hello() if target is None else Relay(target)
             bound = await server.add_service(Service(policy.service, where, kind, policy))
+        elif offer is not None:
+            server._offers.append(offer)
+            bound = server.listen(where, offer.serve, policy, alpn)
         else:
             bound = server.listen(where, by_protocol(handler), policy)
         node = Running(server, bound[0].port, events)
