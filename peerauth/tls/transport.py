@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import struct
 from collections.abc import Callable
@@ -58,6 +59,7 @@ class TlsTransport(asyncio.Transport):
         self._read_blocked = False  # TLS must write before it can read on
         self._write_failed = False
         self._write_paused = False  # the protocol was told to stop writing
+        self._error: OSError | None = None  # of the socket, behind what is left to be read
         self._eof_received = False
         self._eof_wanted = False
         self._eof_sent = False
@@ -141,13 +143,24 @@ class TlsTransport(asyncio.Transport):
         if isinstance(stop, Goodbye):
             self._on_goodbye()
         elif isinstance(stop, Exception):
-            self._fail(stop)
+            self._fail(self._error if self._error is not None and isinstance(stop, Truncated) else stop)
         elif stop is Wait.WRITABLE:
             self._read_blocked = True
             self._update_reader()
             self._want_writable()
-        elif self._session.holds_input and self.is_reading():
+        elif self.is_reading() and (self._session.holds_input or self._is_broken()):
             self._loop.call_soon(self._on_readable)
+
+    def _is_broken(self) -> bool:
+        """Whether the socket has an error behind what is left to be read.
+
+        The loop may have told us of it once, with the data before it, and will not again: where epoll says EPOLLERR, libuv
+        (uv__poll_io), and uvloop with it, stops to watch the socket. asyncio's own loop goes on.
+        """
+        number = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # which takes it away from the socket
+        if number:
+            self._error = OSError(number, os.strerror(number))
+        return number != 0
 
     def _on_goodbye(self) -> None:
         if self._lost or self._eof_received:
