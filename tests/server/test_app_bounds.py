@@ -17,7 +17,8 @@ async def counts(scope: Scope, receive: Any, send: Any) -> None:  # noqa: ANN401
     """Answers how long the body was; /wait waits for the client to go."""
     if scope["type"] != "http":
         raise TypeError("no lifespan")
-    size, message = 0, {"more_body": True}
+    size = 0
+    message: dict[str, Any] = {"more_body": True}
     while message.get("more_body"):
         message = await receive()
         size += len(message.get("body", b""))

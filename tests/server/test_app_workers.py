@@ -134,8 +134,7 @@ def test_what_keeps_an_application_from_being_served_is_said_once(home: Home, wo
     assert "ZeroDivisionError: division by zero" in done.err
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("workers", "number"), [(1, signal.SIGTERM), (2, signal.SIGINT)])
 def test_a_start_that_takes_long_can_be_interrupted(home: Home, workers: int, number: signal.Signals) -> None:
     with serving(home, "--app", "orders:never", "--app-dir", str(home.home), relay=False, workers=workers) as node:
         node.until(lambda: len(notes(home, "waiting")) == workers)

@@ -36,7 +36,7 @@ def test_what_is_nearly_a_reference_is_answered_with_one(reference: str, meant: 
     with pytest.raises(BadInput, match="is not MODULE:ATTRIBUTE") as caught:
         app(reference, HERE)
     assert caught.value.hint == f"for instance: {meant}"
-    assert app(meant, HERE)
+    assert app(meant, HERE).leads_to == meant
 
 
 @given(st.text(max_size=40))
