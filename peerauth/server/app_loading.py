@@ -13,7 +13,7 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable
-from importlib.machinery import PathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -66,11 +66,15 @@ def _check_name(kind: App) -> None:
     known, own = sys.modules.get(top), PathFinder.find_spec(top, [str(kind.directory)])
     if known is None or own is None:
         return
-    there = getattr(known.__spec__, "origin", None)
-    if there != own.origin or (there is None and list(own.submodule_search_locations or ()) != list(known.__path__)):
-        where = shown(Path(there)) if there and there != "built-in" else "Python itself"
+    if _place(known.__spec__) != _place(own):
+        there = getattr(known, "__file__", None)
+        where = shown(Path(there)) if there else "Python itself"
         text = f"there is a module '{top}' in this process already, from {where}"
         raise AppFailed("app-failed", text, "give yours another name, or serve it by a process of its own")
+
+
+def _place(spec: ModuleSpec | None) -> tuple[str | None, list[str]] | None:
+    return None if spec is None else (spec.origin, list(spec.submodule_search_locations or ()))
 
 
 def _no_module(kind: App, missing: str) -> AppFailed:

@@ -59,6 +59,7 @@ class Asgi:
             log_config=None,
             access_log=False,
             proxy_headers=False,
+            workers=1,  # else an environment variable has a say
             timeout_keep_alive=KEEP_ALIVE,
         )
         self._config.load()

@@ -14,7 +14,7 @@ from http import HTTPStatus
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_TIME = 20.0  # seconds from the first byte of a request to the end of its head
-MOST_HEAD = 64 << 10  # bytes of a head, with the trailers behind a body
+MOST_HEAD = 64 << 10  # bytes of a head, or of the trailers behind a body; what is read at once may come on top
 MOST_WAITING = 100  # requests on one connection that wait for the answers before theirs
 
 
@@ -29,8 +29,7 @@ class BoundedHttp(HttpToolsProtocol):
         """As asyncio has it."""
         super().connection_made(transport)
         self._deadline: asyncio.TimerHandle | None = None
-        self._unread = 0  # bytes that the parser keeps to itself
-        self._fields = 0  # bytes of the head so far
+        self._unread = 0  # bytes since there was a head, or a part of a body
         self._refusal = HTTPStatus.BAD_REQUEST
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
@@ -57,24 +56,13 @@ class BoundedHttp(HttpToolsProtocol):
 
     # What the parser has found
 
-    def on_message_begin(self) -> None:
-        """A request begins."""
-        self._unread = self._fields = 0
-        super().on_message_begin()
-
-    def on_url(self, url: bytes) -> None:
-        """A part of the target."""
-        self._count(len(url))
-        super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """A field of the head, or a trailer."""
-        self._count(len(name) + len(value))
-        super().on_header(name, value)
-
     def on_headers_complete(self) -> None:
         """The head is there."""
         self._head_is_there()
+        if self._unread > MOST_HEAD and len(self.url) + sum(len(n) + len(v) + 4 for n, v in self.headers) > MOST_HEAD:
+            self._refusal = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+            raise _Refused
+        self._unread = 0
         if len(self.pipeline) >= MOST_WAITING:
             raise _Refused
         asked = self.parser.should_upgrade()
@@ -94,13 +82,6 @@ class BoundedHttp(HttpToolsProtocol):
         """A part of the body."""
         self._unread = 0
         super().on_body(body)
-
-    def _count(self, size: int) -> None:
-        self._unread = 0
-        self._fields += size
-        if self._fields > MOST_HEAD:
-            self._refusal = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-            raise _Refused
 
     def _head_is_there(self) -> None:
         if self._deadline is not None:

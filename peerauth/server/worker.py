@@ -108,7 +108,8 @@ class _Worker:
     async def main(self) -> None:
         """Serve, and end as told."""
         outbox = Outbox(self._channel)
-        logging.getLogger().addHandler(LogHandler(outbox.post))
+        # What nobody else takes: an application may make of its logging what it likes, as it does with one worker.
+        logging.lastResort = LogHandler(outbox.post)
         try:
             server = self._server = self._make(outbox)
             asyncio.get_running_loop().add_reader(self._channel.fileno(), self._listen)
