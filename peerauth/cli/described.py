@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from peerauth.address import DEFAULT_PORT, Address, parse_address
@@ -12,7 +13,7 @@ from peerauth.errors import UsageError
 
 if TYPE_CHECKING:
     from peerauth.store.config import Config, Service
-    from peerauth.store.kinds import Http, Kind, OnUnknown, Relay
+    from peerauth.store.kinds import Http, Interface, Kind, OnUnknown, Relay
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,10 @@ class Described:
     target: list[str] | None = None
     http: list[str] | None = None
     root: str | None = None
+    app: str | None = None
     words: list[str] | None = None
+    app_dir: Path | None = None
+    interface: Interface | None = None
     proxy_protocol: Literal["v2"] | None = None
     speaks: Literal["http", "tcp"] | None = None
     allow: list[str] | None = None
@@ -59,7 +63,7 @@ class Described:
         """What makes a kind of service of each option that says what it is."""
         from peerauth.store import kinds
 
-        target, http, root, words = self.target, self.http, self.root, self.words
+        target, http, root, app, words = self.target, self.http, self.root, self.app, self.words
         given: dict[str, Callable[[], Kind]] = {}
         if target:
             given["--target"] = lambda: kinds.relay(target, proxy_protocol=self.proxy_protocol is not None)
@@ -67,6 +71,8 @@ class Described:
             given["--http"] = lambda: kinds.http(http)
         if root is not None:
             given["--root"] = lambda: kinds.root(root)
+        if app is not None:
+            given["--app"] = lambda: kinds.app(app, Path.cwd() / (self.app_dir or "."), self.interface or "auto")
         if words:
             given["COMMAND"] = lambda: kinds.run(words, self._way())
         return given
@@ -78,6 +84,8 @@ class Described:
         for name, value, needed in (
             ("--proxy-protocol", self.proxy_protocol, ("--target", "COMMAND")),
             ("--speaks", self.speaks, ("COMMAND",)),
+            ("--app-dir", self.app_dir, ("--app",)),
+            ("--interface", self.interface, ("--app",)),
         ):
             if value is not None and not set(needed) & set(given):
                 raise UsageError("usage", f"{name} goes with {' or '.join(needed)}", "see: peerauth serve --help")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -41,6 +42,18 @@ def serve(
         str | None,
         typer.Option("--root", metavar="DIR", help="Serve the files in DIR over HTTP, to be read only."),
     ] = None,
+    app: Annotated[
+        str | None,
+        typer.Option("--app", metavar="MODULE:ATTRIBUTE", help="Run this ASGI or WSGI application.", show_default=False),
+    ] = None,
+    app_dir: Annotated[
+        Path | None,
+        typer.Option("--app-dir", metavar="DIR", help="Where its module is; else here.", show_default=False),
+    ] = None,
+    interface: Annotated[
+        Literal["asgi", "wsgi"] | None,
+        typer.Option("--interface", help="What the application is, where that cannot be seen.", show_default=False),
+    ] = None,
     allow: Annotated[
         list[str] | None, typer.Option("--allow", metavar="PEER", help="Only this peer, tag:NAME or @group; repeatable.")
     ] = None,
@@ -76,7 +89,10 @@ def serve(
         target,
         http,
         root,
+        app,
         words,
+        app_dir=app_dir,
+        interface=interface,
         proxy_protocol=proxy_protocol,
         speaks=speaks,
         allow=allow,

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from peerauth.store.peerdir import PeerDirectory
 
 _LOOK_AT_COMMANDS_S = 0.25
+_LAST_THREADS = 1.0  # seconds
 
 
 def offer(ui: Ui, own: Own, services: tuple[Service, ...], workers: int | None) -> None:
@@ -51,18 +52,37 @@ def offer(ui: Ui, own: Own, services: tuple[Service, ...], workers: int | None) 
 
         commands = Commands(services, config.path.parent, reports.event)
         with commands.running():
-            _serve(replace(job, services=commands.services, ended=commands.ended), number, reports)
+            _serve(ui, replace(job, services=commands.services, ended=commands.ended), number, reports)
         if commands.exit_code:
             raise typer.Exit(commands.exit_code)
     else:
-        _serve(job, number, reports)
+        _serve(ui, job, number, reports)
 
 
-def _serve(job: Job, workers: int, reports: Reports) -> None:
-    if workers > 1:
-        _with_workers(job, workers, reports)
-    else:
-        run(_alone(job, reports))
+def _serve(ui: Ui, job: Job, workers: int, reports: Reports) -> None:
+    from peerauth.server.app_failed import AppFailed
+
+    try:
+        if workers > 1:
+            _with_workers(job, workers, reports)
+        else:
+            run(_alone(job, reports))
+    except AppFailed as error:
+        if error.trace:
+            ui.notice(error.trace)
+        raise
+
+
+def _end_soon(services: tuple[Service, ...]) -> None:
+    """Python waits at its end for threads that an application has left hanging: not for long."""
+    from peerauth.store.kind_app import App
+
+    if any(isinstance(service.kind, App) for service in services):
+        import threading
+
+        timer = threading.Timer(_LAST_THREADS, os._exit, (0,))
+        timer.daemon = True
+        timer.start()
 
 
 def _check_roots(services: tuple[Service, ...], config: Config) -> None:
@@ -113,13 +133,24 @@ async def _alone(job: Job, reports: Reports) -> None:
     """Serve in this process: SIGTERM lets connections finish for a while, SIGINT or a second signal does not."""
     import asyncio
 
+    from peerauth.server.unless_told import unless_told
+
     server = job.server(reports.event)
     told = _listen_to_signals(server, reports)
+    places: list[tuple[Service, Address]] = []
+
+    async def open_all() -> None:
+        for service in job.services:
+            places.extend([(service, address) for address in await server.add_service(service)])
+
     try:
-        places = [(service, address) for service in job.services for address in await server.add_service(service)]
+        ended = await unless_told(open_all(), told)
     except BaseException:
         await server.stop(0)
         raise
+    if ended is not None:
+        await server.stop(0)
+        return
     gc.collect()
     gc.freeze()  # what is here now stays: walking through it again and again would hold the loop up
     with _shown(job, server, [(service.name, address) for service, address in places]):
@@ -131,10 +162,11 @@ async def _alone(job: Job, reports: Reports) -> None:
             watching.cancel()
         if number is signal.SIGINT:
             await server.stop(0)
-            return
-        if len(server.live):
-            reports.stopping(len(server.live))
-        await server.drain(told.get())
+        else:
+            if len(server.live):
+                reports.stopping(len(server.live))
+            await server.drain(told.get())
+    _end_soon(job.services)
 
 
 async def _tell_when_ended(ended: Callable[[], Event | None], reports: Reports, told: asyncio.Queue[signal.Signals]) -> None:

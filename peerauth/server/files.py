@@ -11,23 +11,20 @@ import contextlib
 import functools
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
-from uvicorn.server import ServerState
-
 from peerauth.errors import printable
 from peerauth.http.filepath import parse_path
+from peerauth.server.asgi import Asgi, abort
 from peerauth.server.audit import Audit, Event
 from peerauth.server.finding import NOT_HERE, Finder, Question, Reply, said
-from peerauth.server.guarded import guarded
-from peerauth.server.guest import Guest, Served
+from peerauth.server.guarded import Receive, Scope, Send, guarded
 from peerauth.server.pouring import PouringTransport
 from peerauth.server.stretch import Stretch
-from peerauth.server.web import WebProtocol, make_config
 from peerauth.store.config import Service
 
 _THREADS = 8
@@ -36,8 +33,6 @@ _PATIENCE = 60.0  # seconds in which such a body is taken: so long it is held
 _BODY = {b"content-length", b"transfer-encoding"}
 _NOSNIFF = (b"x-content-type-options", b"nosniff")  # nobody guesses at what a file is
 _METHODS = (b"allow", b"GET, HEAD, OPTIONS")
-
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class Files:
@@ -48,21 +43,19 @@ class Files:
         self._finder = Finder(directory, key)
         self._audit = audit
         self._threads = ThreadPoolExecutor(_THREADS, "files")
-        self._config = make_config(guarded(self.answer, service, audit))
-        self._state = ServerState()
-
-    def serve(self, guest: Guest) -> Served:
-        """As Serve."""
-        known: dict[str, Any] = {"peer": guest.admitted.peer, "fingerprint": str(guest.admitted.fingerprint)}
-        transport = PouringTransport(guest, WebProtocol(self._config, self._state, known), self._threads)
-        known["abort"] = transport.abort
-        return transport
+        asgi = Asgi(
+            guarded(self.answer, service, audit),
+            service.name,
+            transport=lambda guest, protocol: PouringTransport(guest, protocol, self._threads),
+        )
+        self.serve, self.wind_down, self._close = asgi.serve, asgi.wind_down, asgi.close
 
     async def close(self) -> None:
         """Wait for no disk any more."""
+        await self._close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def answer(self, scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Send) -> None:
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; an ASGI application."""
         del receive
         try:
@@ -70,13 +63,13 @@ class Files:
             with reply.file or contextlib.nullcontext():
                 await _send(reply, send, scope)
         except TimeoutError:
-            scope["state"]["abort"]()
+            abort(scope)
         except Exception as error:
             text = f"the service '{self._name}' failed: {type(error).__name__}: {printable(str(error))}"
             self._audit.refused(Event("problem", text, service=self._name, code="handler-failed"))
             raise  # to uvicorn, which answers with 500, or cuts the answer off
 
-    async def _reply(self, scope: dict[str, Any]) -> Reply:
+    async def _reply(self, scope: Scope) -> Reply:
         method: str = scope["method"]
         if method == "OPTIONS":
             return Reply(204, (_METHODS,))
@@ -109,13 +102,13 @@ def _date(second: int) -> bytes:
     return formatdate(second, usegmt=True).encode()
 
 
-def _is_closing(scope: dict[str, Any]) -> bool:
+def _is_closing(scope: Scope) -> bool:
     """Whether a body may follow that nobody reads, or none although one was announced (RFC 9110 section 10.1.1)."""
     names = {name for name, _ in scope["headers"]}
     return b"expect" in names or (scope["method"] not in {"GET", "HEAD", "OPTIONS"} and not names.isdisjoint(_BODY))
 
 
-async def _send(reply: Reply, send: Send, scope: dict[str, Any]) -> None:
+async def _send(reply: Reply, send: Send, scope: Scope) -> None:
     """Send an answer."""
     headers = [(b"date", _date(int(time.time()))), *reply.fields, _NOSNIFF]
     if _is_closing(scope):

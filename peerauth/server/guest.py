@@ -55,9 +55,11 @@ Handler = Callable[[Admitted], asyncio.Protocol]
 
 def by_protocol(make: Handler) -> Serve:
     """A service made of asyncio protocols, one for each guest."""
+    return lambda guest: make_transport(guest, make(guest.admitted))
 
-    def serve(guest: Guest) -> TlsTransport:
-        protocol = make(guest.admitted)
-        return TlsTransport(guest.loop, guest.sock, guest.session, guest.admitted, protocol, on_lost=guest.lost)
 
-    return serve
+def make_transport(guest: Guest, protocol: asyncio.Protocol) -> TlsTransport:
+    """The connection of a guest, for this protocol."""
+    return TlsTransport(
+        guest.loop, guest.sock, guest.session, guest.admitted, protocol, buffer=guest.buffer, on_lost=guest.lost
+    )

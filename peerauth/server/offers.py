@@ -10,7 +10,7 @@ from peerauth.server.audit import Audit
 from peerauth.server.contexts import Speech
 from peerauth.server.guest import Serve
 from peerauth.store.config import Config, Service
-from peerauth.store.kinds import Command, Hello, Http, Relay, Root
+from peerauth.store.kinds import App, Command, Hello, Http, Relay, Root
 from peerauth.tls.context import HTTP_1_1
 
 
@@ -20,21 +20,27 @@ async def _nothing() -> None:
 
 @dataclass(frozen=True)
 class Offer:
-    """A service that is ready to serve. `close` is awaited once, when the last of its guests has gone."""
+    """A service that is ready to serve.
+
+    `wind_down` is called when the server begins to stop: connections on which nothing goes on end, so that nobody waits for
+    them. `close` is awaited when the last guest has gone.
+    """
 
     serve: Serve
     close: Callable[[], Awaitable[None]] = _nothing
+    wind_down: Callable[[], None] = lambda: None
 
 
 async def make_offer(service: Service, audit: Audit, config: Config | None = None) -> Offer:
     """Make this service ready, in the running loop, before anybody is let in. Raises PeerAuthError."""
     match service.kind:
         case Hello():
+            from peerauth.server.asgi import Asgi
             from peerauth.server.guarded import guarded
-            from peerauth.server.guest import by_protocol
-            from peerauth.server.hello import hello, hello_handler
+            from peerauth.server.hello import hello
 
-            return Offer(by_protocol(hello_handler(guarded(hello, service, audit))))
+            asgi = Asgi(guarded(hello, service, audit), "hello")
+            return Offer(asgi.serve, asgi.close, asgi.wind_down)
         case Relay(targets, proxy_protocol, patient):
             from peerauth.server.proxy_protocol import introduce
             from peerauth.server.relay import relay_service
@@ -50,7 +56,15 @@ async def make_offer(service: Service, audit: Audit, config: Config | None = Non
             from peerauth.server.files import Files
 
             files = Files(service, directory, config.key if config else None, audit)
-            return Offer(files.serve, files.close)
+            return Offer(files.serve, files.close, files.wind_down)
+        case App() as app:
+            from peerauth.server.app_loading import load
+            from peerauth.server.asgi import Asgi
+            from peerauth.server.guarded import guarded
+
+            asgi = Asgi(guarded(load(app), service, audit), app.leads_to, websockets=True)
+            await asgi.start()
+            return Offer(asgi.serve, asgi.close, asgi.wind_down)
     raise AssertionError(f"nobody serves a {type(service.kind).__name__}")
 
 

@@ -276,13 +276,14 @@ class Server:
         self._seen.close()
         for listener in self._listeners:
             listener.stop()
+        for offer in self._offers:
+            offer.wind_down()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.limits.drain if drain is None else drain):
                 await self.live.none_left()
         for served in self.live.everyone():
             served.abort()
-        for offer in self._offers:
-            await offer.close()
+        await asyncio.gather(*(offer.close() for offer in self._offers))
         self._offers.clear()
         await self._explainer.close()
         await self._desk.close(visits)

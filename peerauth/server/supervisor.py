@@ -26,6 +26,7 @@ from typing import Any
 
 from peerauth.errors import PeerAuthError
 from peerauth.net.sockets import close_listener, open_for_workers
+from peerauth.server.app_failed import from_data
 from peerauth.server.audit import Event
 from peerauth.server.channel import Inbox
 from peerauth.server.contexts import Contexts
@@ -52,6 +53,7 @@ class Supervisor:
         self._speaker = Speaker(voice)
         self._announced = False
         self._stopping: str | None = None
+        self._failure: PeerAuthError | None = None  # why it could not begin
         self._deadline: float | None = None
         self._window = Window(job.config.path.parent, self._facts)
 
@@ -70,6 +72,8 @@ class Supervisor:
             self._window.open()
             with self._signals():
                 self._supervise()
+            if self._failure is not None:
+                raise self._failure
         finally:
             self._window.close()
             self._kill()
@@ -250,9 +254,22 @@ class Supervisor:
             heard = True
             if kind == "ready":
                 self._is_ready(worker)
+            elif kind == "failed":
+                self._has_failed(worker, value)
             else:
                 self._speaker.pass_on(worker.number + 1, kind, value)
         return heard
+
+    def _has_failed(self, worker: Watched, value: object) -> None:
+        error = from_data(value)
+        if error is None:
+            return
+        if self._announced:
+            text = f"{worker.shown} could not start: {error.message}"
+            self._speaker.say(Event("problem", text, error.hint, code=error.code, worker=worker.number + 1))
+        elif self._failure is None:
+            self._failure = error
+            self._stop(NOW)
 
     def _is_ready(self, worker: Watched) -> None:
         worker.ready = True

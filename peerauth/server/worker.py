@@ -16,12 +16,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from peerauth.address import Address
+from peerauth.errors import PeerAuthError
 from peerauth.net.sockets import bound_address
+from peerauth.server.app_failed import as_data
 from peerauth.server.audit import Event
 from peerauth.server.channel import LogHandler, Outbox, Reporter
 from peerauth.server.contexts import Contexts
 from peerauth.server.server import Inherited, Server
 from peerauth.server.tally import Tally
+from peerauth.server.unless_told import unless_told
 from peerauth.store.config import Config, Service
 from peerauth.store.own import Own
 from peerauth.store.peerdir import PeerDirectory
@@ -107,10 +110,14 @@ class _Worker:
     async def main(self) -> None:
         """Serve, and end as told."""
         outbox = Outbox(self._channel)
-        logging.getLogger().addHandler(LogHandler(outbox.post))
+        # What nobody else takes: an application may make of its logging what it likes, as it does with one worker.
+        logging.lastResort = LogHandler(outbox.post)
         try:
-            server = self._server = await self._open(outbox)
+            server = self._server = self._make(outbox)
             asyncio.get_running_loop().add_reader(self._channel.fileno(), self._listen)
+            if await unless_told(self._open(server), self._ending) is not None:
+                await server.stop(0)
+                return
             outbox.post("ready", True)
             told = await self._ending.get()
             self._close_others(server)
@@ -119,19 +126,25 @@ class _Worker:
             else:
                 await server.stop(0)
             asyncio.get_running_loop().remove_reader(self._channel.fileno())
+        except PeerAuthError as error:
+            if self._server is not None:
+                await self._server.stop(0)
+            outbox.post("failed", as_data(error))
+            raise
         except Exception:
             logging.getLogger("peerauth").exception("worker %d failed", self._number + 1)  # its parent says so
             raise
         finally:
             outbox.close()
 
-    async def _open(self, outbox: Outbox) -> Server:
-        job, estate = self._job, self._estate
+    def _make(self, outbox: Outbox) -> Server:
+        estate = self._estate
         inherited = Inherited(Reporter(outbox.post, time.monotonic), estate.contexts, estate.tally.share(self._number))
-        server = job.server(lambda _: None, inherited)
-        for service, sockets in zip(job.services, estate.at(self._number), strict=True):
+        return self._job.server(lambda _: None, inherited)
+
+    async def _open(self, server: Server) -> None:
+        for service, sockets in zip(self._job.services, self._estate.at(self._number), strict=True):
             await server.add_service(service, sockets)
-        return server
 
     def _listen(self) -> None:
         try:

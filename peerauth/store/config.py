@@ -112,9 +112,9 @@ def parse_config(data: bytes, home: Path) -> Config:
     if name is None:
         raise node.error("name", "is missing", 'write: [node]\nname = "this-machine"')
     _as_setting(node, "name", name)
-    key = _path(node, "key", f"{name}.key")
-    certificate = _path(node, "certificate", f"{name}.crt")
-    peers = _path(node, "peers", "peers")
+    key = node.path("key", f"{name}.key")
+    certificate = node.path("certificate", f"{name}.crt")
+    peers = node.path("peers", "peers")
     min_tls = node.choice("min_tls", ("1.2", "1.3"), "1.3")
     node.done()
     groups = _groups(document.table("groups"))
@@ -128,9 +128,9 @@ def parse_config(data: bytes, home: Path) -> Config:
     return Config(
         home / FILE_NAME,
         name,
-        home / key,
-        home / certificate,
-        home / peers,
+        key,
+        certificate,
+        peers,
         "1.2" if min_tls == "1.2" else "1.3",
         services,
         groups,
@@ -144,13 +144,6 @@ def parse_config(data: bytes, home: Path) -> Config:
 def _as_setting(table: Table, key: str, name: str) -> str:
     with table.about(key):
         return check_name(name)
-
-
-def _path(table: Table, key: str, default: str) -> str:
-    path = table.text(key) or default
-    if "\0" in path:
-        raise table.error(key, "is not usable: no path has a NUL in it")
-    return path
 
 
 def _address(table: Table, key: str) -> Address | None:

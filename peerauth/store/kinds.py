@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from peerauth.store.kind import Hello, Kind, OnUnknown, check_on_unknown
+from peerauth.store.kind_app import App, Interface, app, read_app
 from peerauth.store.kind_command import Command, read_command, run
 from peerauth.store.kind_http import Http, http, read_http
 from peerauth.store.kind_relay import Relay, read_relay, relay
@@ -12,13 +13,16 @@ from peerauth.store.kind_root import Root, read_root, root
 from peerauth.store.schema import Table
 
 __all__ = [
+    "App",
     "Command",
     "Hello",
     "Http",
+    "Interface",
     "Kind",
     "OnUnknown",
     "Relay",
     "Root",
+    "app",
     "check_on_unknown",
     "http",
     "read_kind",
@@ -31,6 +35,7 @@ __all__ = [
 _KINDS: dict[str, Callable[[Table], Kind]] = {
     "target": read_relay,
     "http": read_http,
+    "app": read_app,
     "root": read_root,
     "command": read_command,
 }

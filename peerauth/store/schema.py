@@ -115,6 +115,13 @@ class Table:
             raise self.error(key, f"must be between {low:g} and {high:g} seconds")
         return float(number)  # not before: a whole number can be too large for one
 
+    def path(self, key: str, default: str) -> Path:
+        """A path, relative to the file's directory; absolute."""
+        text = self.text(key) or default
+        if "\0" in text:
+            raise self.error(key, "is not usable: no path has a NUL in it")
+        return self._path.parent / text
+
     def texts(self, key: str) -> list[str] | None:
         """A list of strings, or None when it is not set."""
         value = self._get(key, list, 'a list of texts, such as ["alice", "bob"]')

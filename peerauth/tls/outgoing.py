@@ -12,7 +12,8 @@ import socket
 from OpenSSL import SSL
 
 from peerauth.tls.alerts import Truncated, from_openssl
-from peerauth.tls.session import RECORD, Bytes, Judge, Session, Wait
+from peerauth.tls.scratch import Scratch
+from peerauth.tls.session import RECORD, Bytes, Judge, Session, Stop, Wait
 
 _RECEIVE = 64 << 10
 
@@ -66,6 +67,27 @@ class ClientSession(Session):
                 return Wait.WRITABLE
             if not self._receive():
                 return Wait.READABLE
+
+    def fill(self, buffer: Scratch) -> tuple[int, Stop]:
+        """As Session.fill, except that the socket says nothing of what `holds_input` is about."""
+        if self._fate is not None:
+            return 0, self._fate
+        while True:
+            size, stop = super().fill(buffer)
+            self.heard = self.heard or size > 0
+            if stop is not Wait.READABLE:
+                return size, stop
+            self._holds_input = False
+            if not self._answered():
+                return size, Wait.WRITABLE
+            try:
+                if size or not self._receive():
+                    return size, stop
+            except OSError as error:
+                return 0, error
+
+    def write_whole(self) -> None:
+        """Not here: records leave one by one, so that little is held that TLS has taken and the socket has not."""
 
     def has_spoken(self) -> bool:
         """Whether the server has said anything since the handshake, if only a ticket, which means that it admits us.

@@ -1,4 +1,4 @@
-"""One buffer that a loop's relays share, and straight calls into the TLS library for it.
+"""One buffer that the connections of a loop share, and straight calls into the TLS library for it.
 
 pyOpenSSL's `recv` and `send` allocate and copy at each call, and raise an exception where nothing is left to read. Bytes
 that only pass through need none of that: `SSL_read` decrypts into this buffer, and the socket sends from it (decision 0015).
@@ -7,6 +7,7 @@ What is in it belongs to whoever filled it last, until that call of the loop ret
 
 from __future__ import annotations
 
+import threading
 from typing import Any, Final
 
 from cryptography.hazmat.bindings.openssl.binding import Binding
@@ -34,6 +35,15 @@ class Scratch:
 
 
 Pointer = Any  # of cffi
+_own = threading.local()
+
+
+def of_this_thread() -> Scratch:
+    """The one that whatever runs in this thread shares, unless it has one of its own."""
+    found: Scratch | None = getattr(_own, "scratch", None)
+    if found is None:
+        found = _own.scratch = Scratch()
+    return found
 
 
 def handle_of(connection: SSL.Connection) -> Pointer:
@@ -61,6 +71,6 @@ def write_in_parts(handle: Pointer) -> None:
     _lib.SSL_set_mode(handle, _lib.SSL_MODE_ENABLE_PARTIAL_WRITE)
 
 
-def in_memory(data: bytes) -> Pointer:
+def in_memory(data: bytes | bytearray | memoryview) -> Pointer:
     """Where these bytes are, for C; valid while the result lives."""
     return _ffi.from_buffer(data)

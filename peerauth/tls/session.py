@@ -209,14 +209,13 @@ class Session:
 
     def write(self, data: Bytes) -> int | Wait:
         """Write what goes; the number of bytes taken. After a Wait, call again with the same bytes first."""
-        try:
-            return self._connection.send(data)
-        except SSL.WantWriteError:
-            return Wait.WRITABLE
-        except SSL.WantReadError:
-            return Wait.READABLE
-        except SSL.Error as error:
-            raise from_openssl(error) from error
+        sent = scratch.ssl_write(self._ssl, scratch.in_memory(data), len(data))
+        if sent > 0:
+            return int(sent)
+        why = self._why(sent)
+        if isinstance(why, Exception):
+            raise why
+        return why
 
     # The same for bytes that only pass through
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import struct
 from collections.abc import Callable
@@ -15,13 +16,14 @@ from typing import Any
 
 from peerauth.tls.alerts import Truncated
 from peerauth.tls.linger import linger
-from peerauth.tls.session import RECORD, Bytes, Session, Wait
+from peerauth.tls.scratch import Scratch, of_this_thread
+from peerauth.tls.session import RECORD, Bytes, Goodbye, Session, Wait
 from peerauth.trust.decision import Admitted
 from peerauth.trust.peers import Peer
 
-_RECORDS_AT_ONCE = 16
 _LAST_RECORDS = 64
 _HIGH_WATER = 256 << 10
+_AT_ONCE = 4 * RECORD  # bytes given to OpenSSL in one call
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER with a time of zero: close sends RST
 
 
@@ -36,6 +38,7 @@ class TlsTransport(asyncio.Transport):
         admitted: Admitted,
         protocol: asyncio.Protocol,
         *,
+        buffer: Scratch | None = None,
         on_lost: Callable[[TlsTransport], None] | None = None,
     ) -> None:
         super().__init__()
@@ -43,6 +46,8 @@ class TlsTransport(asyncio.Transport):
         self._sock = sock
         self._fd = sock.fileno()
         self._session = session
+        session.write_whole()
+        self._scratch = buffer or of_this_thread()
         self._protocol = protocol
         self._on_lost = on_lost
         self.admitted = admitted
@@ -54,6 +59,7 @@ class TlsTransport(asyncio.Transport):
         self._read_blocked = False  # TLS must write before it can read on
         self._write_failed = False
         self._write_paused = False  # the protocol was told to stop writing
+        self._error: OSError | None = None  # of the socket, behind what is left to be read
         self._eof_received = False
         self._eof_wanted = False
         self._eof_sent = False
@@ -131,38 +137,30 @@ class TlsTransport(asyncio.Transport):
     def _on_readable(self) -> None:
         if not self._reading:
             return
-        data, end = self._gather()
-        if data:
-            self._protocol.data_received(data)
-        if self._read_blocked:
+        size, stop = self._session.fill(self._scratch)
+        if size:
+            self._protocol.data_received(bytes(self._scratch.view[:size]))
+        if isinstance(stop, Goodbye):
+            self._on_goodbye()
+        elif isinstance(stop, Exception):
+            self._fail(self._error if self._error is not None and isinstance(stop, Truncated) else stop)
+        elif stop is Wait.WRITABLE:
+            self._read_blocked = True
             self._update_reader()
             self._want_writable()
-        if isinstance(end, Exception):
-            self._fail(end)
-        elif end:
-            self._on_goodbye()
-        elif self.is_reading() and self._session.holds_input:
+        elif self.is_reading() and (self._session.holds_input or self._is_broken()):
             self._loop.call_soon(self._on_readable)
 
-    def _gather(self) -> tuple[bytes, Exception | bool]:
-        """Several records at once, for bulk; and whether the connection ended, or with what error."""
-        pieces: list[bytes] = []
-        end: Exception | bool = False
-        try:
-            while len(pieces) < _RECORDS_AT_ONCE:
-                piece = self._session.read(RECORD)
-                if isinstance(piece, Wait):
-                    self._read_blocked = piece is Wait.WRITABLE
-                    break
-                if not piece:
-                    end = True
-                    break
-                pieces.append(piece)
-                if len(piece) < RECORD and not self._session.holds_input:
-                    break  # a short record: most likely nothing is left; if it is, the loop will say so
-        except Exception as error:  # noqa: BLE001 - every end of a connection is delivered to its protocol
-            end = error
-        return (pieces[0] if len(pieces) == 1 else b"".join(pieces)), end
+    def _is_broken(self) -> bool:
+        """Whether the socket has an error behind what is left to be read.
+
+        The loop may have told us of it once, with the data before it, and will not again: where epoll says EPOLLERR, libuv
+        (uv__poll_io), and uvloop with it, stops to watch the socket. asyncio's own loop goes on.
+        """
+        number = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # which takes it away from the socket
+        if number:
+            self._error = OSError(number, os.strerror(number))
+        return number != 0
 
     def _on_goodbye(self) -> None:
         if self._lost or self._eof_received:
@@ -193,7 +191,7 @@ class TlsTransport(asyncio.Transport):
         """Write what goes; what is left, or None when nothing is (or the connection failed)."""
         try:
             while view:
-                sent = self._session.write(view)
+                sent = self._session.write(view[:_AT_ONCE])
                 if isinstance(sent, Wait):
                     return view
                 view = view[sent:]

@@ -123,6 +123,14 @@ class Certificate:
         return _name_text(self._x509, "subject")
 
     @cached_property
+    def distinguished_name(self) -> str | None:
+        """The subject as RFC 4514 writes it, for programs; None when it cannot be read."""
+        try:
+            return self._x509.subject.rfc4514_string(_SHORT)
+        except ValueError:
+            return None
+
+    @cached_property
     def issuer(self) -> str:
         """The issuer for people, escaped."""
         return _name_text(self._x509, "issuer")

@@ -27,6 +27,7 @@ from peerauth.address import Address, parse_address
 from peerauth.http.routes import Routes
 from peerauth.server.audit import Event
 from peerauth.server.guest import Handler, by_protocol
+from peerauth.server.offers import Offer
 from peerauth.server.porch import Porter
 from peerauth.server.server import Server
 from peerauth.store.config import Config, Limits, Service
@@ -194,12 +195,14 @@ async def running(
     root: Path | None = None,
     kind: Kind | None = None,
     routes: Routes | None = None,
+    offer: Offer | None = None,
+    alpn: tuple[bytes, ...] = (),
     config: Config | None = None,
     host: str = "127.0.0.1",
 ) -> AsyncIterator[Running]:
     """A server on a port of `host`, stopped with the block.
 
-    It greets, relays to `target`, says hello, serves the files in `root`, or is of `kind`.
+    It greets, relays to `target`, says hello, serves the files in `root`, is of `kind`, or has an offer.
     """
     directory = PeerDirectory(yard.path)
     directory.refresh()
@@ -219,6 +222,9 @@ async def running(
             kind = Root(root)
         if kind is not None:
             bound = await server.add_service(Service(policy.service, where, kind, policy, on_unknown, routes))
+        elif offer is not None:
+            server._offers.append(offer)
+            bound = server.listen(where, offer.serve, policy, alpn)
         else:
             bound = server.listen(where, by_protocol(handler), policy)
         node = Running(server, bound[0].port, events)
