@@ -55,7 +55,7 @@ def postgresql(certificate: Path, key: Path, clients: bytes) -> Iterator[Databas
         }
         with (place / "data/postgresql.conf").open("a") as file:
             file.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
-        with _running([postgres, "-D", str(place / "data")], place, user, database.port):
+        with _running([postgres, "-D", str(place / "data")], place, user):
             yield database
 
 
@@ -78,7 +78,7 @@ def redis_server(certificate: Path, key: Path, clients: bytes) -> Iterator[Datab
             "dir": str(place),
         }
         command = [program, *(word for name, value in options.items() for word in (f"--{name}", value))]
-        with _running(command, place, user, database.port):
+        with _running(command, place, user):
             yield database
 
 
@@ -114,8 +114,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def _running(command: list[str], place: Path, user: int | None, port: int) -> Iterator[None]:
-    with (place / "log").open("w") as log:
+def _running(command: list[str], place: Path, user: int | None) -> Iterator[None]:
+    """Until it has said that it is ready: it listens before that, and turns whoever comes away."""
+    log = place / "log"
+    with log.open("w") as file:
         process = subprocess.Popen(
             command,
             cwd=place,
@@ -123,21 +125,16 @@ def _running(command: list[str], place: Path, user: int | None, port: int) -> It
             group=user,
             extra_groups=None if user is None else [],
             stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
+            stdout=file,
+            stderr=file,
         )
         try:
             give_up = time.monotonic() + DEADLINE_S
-            while not _listens(port):
-                assert process.poll() is None, (place / "log").read_text()
-                assert time.monotonic() < give_up, (place / "log").read_text()
-                time.sleep(0.02)  # nothing tells when a port is opened
+            while "eady to accept connections" not in log.read_text():
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < give_up, log.read_text()
+                time.sleep(0.02)
             yield
         finally:
             process.send_signal(signal.SIGINT)  # PostgreSQL waits for nobody then
             process.wait(DEADLINE_S)
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
