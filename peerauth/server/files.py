@@ -12,7 +12,6 @@ import functools
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from uvicorn.server import ServerState
 from peerauth.errors import printable
 from peerauth.http.filepath import parse_path
 from peerauth.server.audit import Audit, Event
+from peerauth.server.disk_threads import DiskThreads
 from peerauth.server.finding import NOT_HERE, Finder, Question, Reply, said
 from peerauth.server.guest import Guest, Served
 from peerauth.server.pouring import PouringTransport
@@ -45,20 +45,20 @@ class Files:
         self._name = name
         self._finder = Finder(directory, key)
         self._audit = audit
-        self._threads = ThreadPoolExecutor(_THREADS, "files")
+        self._threads = DiskThreads(_THREADS)
         self._config = make_config(self.answer)
         self._state = ServerState()
 
     def serve(self, guest: Guest) -> Served:
         """As Serve."""
-        known: dict[str, Any] = {"peer": guest.admitted.peer, "fingerprint": str(guest.admitted.fingerprint)}
+        known: dict[str, Any] = {"fingerprint": str(guest.admitted.fingerprint)}
         transport = PouringTransport(guest, WebProtocol(self._config, self._state, known), self._threads)
         known["abort"] = transport.abort
         return transport
 
     async def close(self) -> None:
         """Wait for no disk any more."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown()
 
     async def answer(self, scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Send) -> None:
         """Answer one request; an ASGI application."""

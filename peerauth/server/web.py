@@ -41,6 +41,11 @@ class WebProtocol(HttpToolsProtocol):
         self.logger = _SILENT
         self._head = 0  # bytes since a head or a body went on
 
+    def on_message_begin(self) -> None:
+        """A request begins: it is the peer's by the latest decision, whose notes may have changed."""
+        super().on_message_begin()
+        self.scope["state"]["peer"] = self.transport.get_extra_info("peer")
+
     def data_received(self, data: bytes) -> None:
         """As asyncio.Protocol."""
         self._head += len(data)
