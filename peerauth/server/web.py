@@ -71,7 +71,7 @@ class WebProtocol(HttpToolsProtocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """As asyncio.Protocol. Whoever has said all there is to say gets the answer still (RFC 9112 section 9.6)."""
-        if self.cycle is None or self.cycle.response_complete:  # type: ignore[redundant-expr]
+        if getattr(self.cycle, "response_complete", True):  # at first there is no cycle
             return False
         self.cycle.keep_alive = False
         return True
