@@ -12,7 +12,6 @@ import functools
 import os
 import time
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from peerauth.errors import printable
 from peerauth.http.filepath import parse_path
 from peerauth.server.asgi import Asgi, abort
 from peerauth.server.audit import Audit, Event
+from peerauth.server.disk_threads import DiskThreads
 from peerauth.server.finding import NOT_HERE, Finder, Question, Reply, said
 from peerauth.server.guarded import Receive, Scope, Send, guarded
 from peerauth.server.pouring import PouringTransport
@@ -42,7 +42,7 @@ class Files:
         self._name = service.name
         self._finder = Finder(directory, key)
         self._audit = audit
-        self._threads = ThreadPoolExecutor(_THREADS, "files")
+        self._threads = DiskThreads(_THREADS)
         asgi = Asgi(
             guarded(self.answer, service, audit),
             service.name,
@@ -53,7 +53,7 @@ class Files:
     async def close(self) -> None:
         """Wait for no disk any more."""
         await self._close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown()
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; an ASGI application."""
