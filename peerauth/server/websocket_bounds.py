@@ -15,6 +15,6 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         except Exception:  # noqa: BLE001 - of what is parsed; what the application raises does not come here
             self.transport.abort()
         if not self.handshake_initiated and self.conn.handshake_exc is not None:
-            # websockets does not take the head (it has bounds of its own) and has an answer ready, which uvicorn does not send.
+            # websockets has bounds of its own, and refuses this head: its answer is ready, and uvicorn does not send it
             self.transport.write(b"".join(self.conn.data_to_send()))
             self.transport.close()
