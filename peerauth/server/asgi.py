@@ -56,9 +56,9 @@ class Asgi:
         self._make_transport = transport
         ws: Any = "none"
         if websockets:
-            from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol  # noqa: PLC0415
+            from peerauth.server.websocket_bounds import BoundedWebSocket  # noqa: PLC0415 - hello has none
 
-            ws = WebSocketsSansIOProtocol
+            ws = BoundedWebSocket
         self._config = Config(
             _introduced(app),
             http=BoundedHttp,
@@ -91,7 +91,10 @@ class Asgi:
     def wind_down(self) -> None:
         """Let what is under way be the last: idle connections end now, others after their answer, WebSockets by 1012."""
         for connection in list(self._state.connections):
-            connection.shutdown()
+            try:
+                connection.shutdown()
+            except Exception:  # noqa: BLE001 - one that is ending in another way already holds up no other
+                connection.transport.abort()
 
     async def close(self) -> None:
         """End what goes on without a guest, and have the application shut down."""

@@ -109,10 +109,9 @@ class BoundedHttp(HttpToolsProtocol):
         if self._under_way:  # its answer must not look complete
             self.transport.abort()
             return
-        body = f"{status.phrase}\n".encode()
+        body = f"{status.phrase}\n"
         head = f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: text/plain; charset=utf-8\r\n"
-        head += f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
-        self.transport.write(head.encode() + body)
+        self.transport.write(f"{head}content-length: {len(body)}\r\nconnection: close\r\n\r\n{body}".encode())
         self.transport.close()
 
 

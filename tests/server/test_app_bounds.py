@@ -27,6 +27,13 @@ async def counts(scope: Scope, receive: Any, send: Any) -> None:  # noqa: ANN401
     await answer(send, str(size).encode())
 
 
+async def refuses(scope: Scope, receive: Any, send: Any) -> None:  # noqa: ANN401 - ASGI
+    """Refuses every WebSocket."""
+    assert scope["type"] == "websocket"
+    await receive()
+    await send({"type": "websocket.close"})
+
+
 LAST = "Connection: close"
 FIELD = "A: " + "a" * 1000
 
@@ -118,6 +125,18 @@ async def test_an_upgrade_that_is_not_made_loses_no_body_and_no_request(yard: Ya
             assert status(data) == 400
         data, _ = await said(node, b"CONNECT node:443 HTTP/1.1\r\nHost: node:443\r\n\r\n")
         assert status(data) == 400
+
+
+@on_loops("uvloop")
+async def test_a_websocket_with_more_fields_than_it_may_have_is_refused(yard: Yard) -> None:
+    fields = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {'A' * 22}==")
+    many = tuple(f"X-{number}: y" for number in range(200))
+    async with applying(yard, refuses) as node:
+        for more, expected in ((many[:100], 403), (many, 431), (("X: " + "y" * 8000,), 403), (("X: " + "y" * 9000,), 431)):
+            data, _ = await said(node, request("/", *fields, *more))
+            assert status(data) == expected, more[0][:20]
+        data, _ = await said(node, request("/" + "y" * 9000, *fields))
+        assert status(data) == 414
 
 
 @on_loops("uvloop")
