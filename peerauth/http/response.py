@@ -29,107 +29,94 @@ class BadResponse(Exception):
 
 
 @dataclass(slots=True)
-class About:
-    """What the fields of a response say."""
+class Response:
+    """What was answered."""
 
-    block: bytes  # the fields as they came
-    old: bool  # HTTP/1.0
-    lines: bytes = b""  # the fields as they go on, but for those that say how long the body is
-    length: int | None = None
+    head: bytes  # as it came
+    status: int
+    lines: bytes  # the first, and the fields that go on, but for those that say how long the body is
+    length: int | None = None  # as declared
     chunked: bool = False
     ends: bool = False  # its connection carries nothing after it
     websocket: bool = False
     announced: bytes = b""  # Trailer, as lines
-
-
-@dataclass(slots=True)
-class Response:
-    """What was answered. `body` reads its body; None: there is none, whatever the fields say."""
-
-    status: int
-    reason: bytes
-    about: About
-    body: Body | None
+    plain: bytes = b""  # the head as it goes on mostly
 
     @property
     def is_interim(self) -> bool:
         """Whether the answer itself is still to come (RFC 9110 section 15.2)."""
         return self.status < 200 and self.status != 101
 
-    @property
-    def is_websocket(self) -> bool:
-        """Whether WebSocket is spoken from here on (RFC 6455 section 4.2.2)."""
-        return self.status == 101 and self.about.websocket
-
-    @property
-    def ends(self) -> bool:
-        """Whether its connection carries nothing after it."""
-        return self.about.ends or self.body.__class__ is UntilEnd
+    def body(self, method: bytes) -> Body | None:
+        """What reads its body, when it answers this method; None: there is none, whatever the fields say."""
+        if self.status < 200 or self.status in {204, 304} or method == b"HEAD":  # RFC 9112 section 6.3
+            return None
+        if self.length is not None:
+            return Sized(self.length)
+        return Chunked(TREATMENT) if self.chunked else UntilEnd()
 
     def written(self, *, chunked: bool, close: bool) -> bytes:
         """The head that goes on: its body comes in chunks or not, and its connection ends with it or not."""
-        about = self.about
+        if not (chunked or close):
+            return self.plain
         ours = b"Connection: close\r\n" if close else b""
         if chunked:
-            ours += b"Transfer-Encoding: chunked\r\n" + about.announced
-        elif about.length is not None and self.status >= 200 and self.status != 204:  # RFC 9110 section 8.6
-            ours += b"Content-Length: %d\r\n" % about.length
-        if self.status == 101:
-            ours = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
-        return b"HTTP/1.1 %d %b\r\n%b%b\r\n" % (self.status, self.reason, about.lines, ours)
+            ours += b"Transfer-Encoding: chunked\r\n" + self.announced
+        return b"%b%b%b\r\n" % (self.lines, ours, b"" if chunked else self._length_line())
+
+    def _length_line(self) -> bytes:
+        if self.length is None or self.status < 200 or self.status == 204:  # RFC 9110 section 8.6
+            return b""
+        return b"Content-Length: %d\r\n" % self.length
+
+    def settle(self) -> None:
+        """Make `plain` of the rest."""
+        ours = b"Connection: Upgrade\r\nUpgrade: websocket\r\n" if self.websocket else self._length_line()
+        self.plain = b"%b%b\r\n" % (self.lines, ours)
 
 
-def read_response(head: bytes, method: bytes, last: About | None = None) -> Response:
-    """The response to a request of this method whose head this is, with the empty line. Raises BadResponse.
-
-    `last`: what was said by the one before, which most programs say again.
-    """
+def read_response(head: bytes) -> Response:
+    """The response whose head this is, with the empty line. Raises BadResponse."""
     line = _LINE.match(head)
     if line is None:
         raise BadResponse("its first line is malformed")
     minor, digits, reason = line.groups()
     old, block = minor == b"0", head[line.end() : -2]
-    about = last
-    if about is None or about.block != block or about.old is not old:
-        if not fields.are_lines(block):
-            raise BadResponse("its header is malformed")
-        about = _about(block, old=old)
-    status = int(digits)
-    body: Body | None
-    if status < 200 or status in {204, 304} or method == b"HEAD":  # RFC 9112 section 6.3
-        body = None
-    elif about.length is not None:
-        body = Sized(about.length)
-    else:
-        body = Chunked(TREATMENT) if about.chunked else UntilEnd()
-    return Response(status, reason or b"", about, body)
-
-
-def _about(block: bytes, *, old: bool) -> About:
-    """What these fields say about the connection and the body."""
+    if not fields.are_lines(block):
+        raise BadResponse("its header is malformed")
     passed, judged, count = fields.sort(block, TREATMENT)
     if count > _MOST_FIELDS:
         raise BadResponse(f"it has more than {_MOST_FIELDS} header fields")
-    about = About(block, old)
+    connection = fields.members(judged.get(b"connection", []))
+    if named := set(connection) - _OPTIONS:
+        passed = fields.without(passed, named)
+    first = b"HTTP/1.1 %b %b\r\n" % (digits, reason or b"")
+    response = Response(head, int(digits), first + fields.written(passed))
+    _frame(response, judged, old=old)
+    response.ends = b"close" in connection or (old and b"keep-alive" not in connection)
+    response.websocket = (
+        response.status == 101
+        and b"upgrade" in connection
+        and fields.members(judged.get(b"upgrade", [])) == [b"websocket"]  # RFC 6455 section 4.2.2
+    )
+    response.announced = fields.written([(b"Trailer", value) for value in judged.get(b"trailer", [])])
+    response.settle()
+    return response
+
+
+def _frame(response: Response, judged: dict[bytes, list[bytes]], *, old: bool) -> None:
+    """Take in how long the body is."""
     lengths, codings = judged.get(b"content-length"), judged.get(b"transfer-encoding")
     if lengths is not None and codings is not None:
         raise BadResponse("it has both Content-Length and Transfer-Encoding")
     if lengths is not None:
         if len(lengths) > 1 or not _LENGTH.fullmatch(lengths[0]):
             raise BadResponse("its Content-Length is not one number")
-        about.length = int(lengths[0])
+        response.length = int(lengths[0])
     if codings is not None:
         if old or len(codings) > 1 or codings[0].lower() != b"chunked":
             raise BadResponse("its Transfer-Encoding is not chunked, once")
-        about.chunked = True
-    connection = fields.members(judged.get(b"connection", []))
-    if named := set(connection) - _OPTIONS:
-        passed = fields.without(passed, named)
-    about.ends = b"close" in connection or (old and b"keep-alive" not in connection)
-    about.websocket = b"upgrade" in connection and fields.members(judged.get(b"upgrade", [])) == [b"websocket"]
-    about.announced = fields.written([(b"Trailer", value) for value in judged.get(b"trailer", [])])
-    about.lines = fields.written(passed)
-    return about
+        response.chunked = True
 
 
 def own_answer(status: int, text: str, *, close: bool, head_only: bool = False) -> bytes:

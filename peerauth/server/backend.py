@@ -15,7 +15,7 @@ from typing import Final
 from peerauth.address import Address
 from peerauth.http.body import BadBody, Body, Chunked, Sized, UntilEnd, chunk, end_of_chunks
 from peerauth.http.request import Request
-from peerauth.http.response import LONGEST_HEAD, About, BadResponse, Response, read_response
+from peerauth.http.response import LONGEST_HEAD, BadResponse, Response, read_response
 from peerauth.net.sockets import taken
 from peerauth.server.asker import Asker
 from peerauth.server.ends import Plain
@@ -61,7 +61,7 @@ class Backend:
         self._question = b""  # how it began, as long as it may have to be asked again
         self._reused = False
         self._came = b""  # of the head of the answer
-        self._said: About | None = None  # in the answer before
+        self._said: Response | None = None  # the head before, which most programs say again
         self._body: Body | None = None
         self._chunked = False  # the answer goes on in chunks
         self._ends = False
@@ -230,16 +230,16 @@ class Backend:
     def _read_head(self) -> None:
         """The head of the answer, and the interim answers before it."""
         while self._request is not None:
-            end = self._came.find(b"\r\n\r\n") + 4
-            if end == 3:
-                if len(self._came) > LONGEST_HEAD:
+            response = self._said
+            if response is None or not self._came.startswith(response.head):
+                end = self._came.find(b"\r\n\r\n") + 4
+                if end > LONGEST_HEAD or (end == 3 and len(self._came) > LONGEST_HEAD):
                     raise BadResponse("its header is longer than 64 KB")
-                return
-            if end > LONGEST_HEAD:
-                raise BadResponse("its header is longer than 64 KB")
-            head, rest = self._came[:end], self._came[end:]
-            response = read_response(head, self._request.method, self._said)
-            self._said = response.about if len(head) < KEPT else None
+                if end == 3:
+                    return
+                response = read_response(self._came[:end])
+                self._said = response if end < KEPT else None
+            rest = self._came[len(response.head) :]
             if response.is_interim:
                 self._came, self._question = rest, b""
                 if not self._request.old:  # RFC 9110 section 15.2
@@ -251,12 +251,12 @@ class Backend:
 
     def _begin(self, response: Response, request: Request, rest: bytes) -> None:
         if response.status == 101:
-            if not (request.websocket and response.is_websocket):
+            if not (request.websocket and response.websocket):
                 raise BadResponse("it changes to a protocol that nobody has asked for")
             self._asker.upgraded(response.written(chunked=False, close=False), rest)
             return
-        body = response.body
-        self._ends = response.ends
+        body = response.body(request.method)
+        self._ends = response.ends or body.__class__ is UntilEnd
         if body is None:
             self._chunked = False
             self.began = True

@@ -172,8 +172,8 @@ class Proxy(Visit):
             self._heard_all = True
             if self._body is not None:
                 self._finish(reset=True)  # the program must not take half of it for the whole
-            elif self._request is None and not self._out.busy:
-                self._leave()
+            else:
+                self._go_on()  # what has come ahead of its turn is still answered
         elif isinstance(stop, Exception):
             self._finish(reset=True, near_reset=not isinstance(stop, Truncated))
         elif stop is Wait.WRITABLE:  # TLS has something of its own to send before it reads on

@@ -15,6 +15,7 @@ import pytest
 from peerauth.address import Address
 from peerauth.server import proxy as proxy_module
 from peerauth.server import visit
+from peerauth.tls.session import Goodbye
 from tests.support.engine import Caller, Yard, identity, on_loops
 from tests.support.talking import GET, OK, Talk, answers, calling, notes_its_end, proxied, proxied_to
 from tests.support.targets import unused_port
@@ -348,6 +349,19 @@ async def test_a_peer_that_has_said_everything_still_gets_its_answers(yard: Yard
             return peer.everything()
 
         assert await asyncio.to_thread(run) == OK * 3
+
+
+@on_loops("uvloop")
+async def test_a_goodbye_does_not_overtake_a_request_that_waits_for_its_turn(yard: Yard, caller: Caller) -> None:
+    async with proxied(yard, answers(OK)) as proxy:
+        with calling(caller, proxy.node.port) as peer:
+            await proxy.node.until(lambda: bool(proxy.node.server.live.everyone()))
+            (one,) = proxy.node.server.live.everyone()
+            assert isinstance(one, proxy_module.Proxy)
+            one._came = GET  # as between the end of an answer and the next turn of the loop
+            one._stopped(Goodbye())
+            assert await asyncio.to_thread(peer.exactly, len(OK)) == OK
+            assert await asyncio.to_thread(peer.ends) == "goodbye"
 
 
 @on_loops("uvloop")
