@@ -13,71 +13,85 @@ from peerauth.cli.secret import PassphraseFileOption, load_own
 from peerauth.cli.serving import offer
 from peerauth.cli.ui import Ui
 
+ListenOption = Annotated[
+    list[str] | None, typer.Option("--listen", metavar="ADDRESS", help="HOST:PORT, :PORT or unix:PATH; repeatable.")
+]
+TargetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--target",
+        metavar="ADDRESS",
+        help="Relay to HOST:PORT or unix:PATH; repeatable: in turn. Without it: say hello.",
+    ),
+]
+ProxyProtocolOption = Annotated[
+    Literal["v2"] | None,
+    typer.Option("--proxy-protocol", help="Tell the target who the peer is, before all else.", show_default=False),
+]
+HttpOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--http", metavar="URL", help="Pass HTTP on to http://HOST:PORT or unix:PATH, with who is calling; repeatable."
+    ),
+]
+RootOption = Annotated[
+    str | None,
+    typer.Option("--root", metavar="DIR", help="Serve the files in DIR over HTTP, to be read only."),
+]
+AppOption = Annotated[
+    str | None,
+    typer.Option("--app", metavar="MODULE:ATTRIBUTE", help="Run this ASGI or WSGI application.", show_default=False),
+]
+AppDirOption = Annotated[
+    Path | None,
+    typer.Option("--app-dir", metavar="DIR", help="Where its module is; else here.", show_default=False),
+]
+InterfaceOption = Annotated[
+    Literal["asgi", "wsgi"] | None,
+    typer.Option("--interface", help="What the application is, where that cannot be seen.", show_default=False),
+]
+AllowOption = Annotated[
+    list[str] | None, typer.Option("--allow", metavar="PEER", help="Only this peer, tag:NAME or @group; repeatable.")
+]
+OnUnknownOption = Annotated[
+    Literal["refuse", "explain"] | None,
+    typer.Option("--on-unknown", help="Refuse strangers by TLS, or tell them why, in HTTP."),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option("--workers", metavar="N", min=1, max=64, help="Serve with N processes.", show_default=False),
+]
+SpeaksOption = Annotated[
+    Literal["http", "tcp"] | None,
+    typer.Option("--speaks", help="What COMMAND speaks: HTTP (as without this), or something else.", show_default=False),
+]
+CommandArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="-- COMMAND ARG",
+        help="Start this, and lead to the Unix socket at which it listens: $PEERAUTH_BACKEND, {backend} in it.",
+        show_default=False,
+    ),
+]
+
 
 @command
 def serve(
     ui: Ui,
-    listen: Annotated[
-        list[str] | None, typer.Option("--listen", metavar="ADDRESS", help="HOST:PORT, :PORT or unix:PATH; repeatable.")
-    ] = None,
-    target: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--target",
-            metavar="ADDRESS",
-            help="Relay to HOST:PORT or unix:PATH; repeatable: in turn. Without it: say hello.",
-        ),
-    ] = None,
-    proxy_protocol: Annotated[
-        Literal["v2"] | None,
-        typer.Option("--proxy-protocol", help="Tell the target who the peer is, before all else.", show_default=False),
-    ] = None,
-    http: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--http", metavar="URL", help="Pass HTTP on to http://HOST:PORT or unix:PATH, with who is calling; repeatable."
-        ),
-    ] = None,
-    root: Annotated[
-        str | None,
-        typer.Option("--root", metavar="DIR", help="Serve the files in DIR over HTTP, to be read only."),
-    ] = None,
-    app: Annotated[
-        str | None,
-        typer.Option("--app", metavar="MODULE:ATTRIBUTE", help="Run this ASGI or WSGI application.", show_default=False),
-    ] = None,
-    app_dir: Annotated[
-        Path | None,
-        typer.Option("--app-dir", metavar="DIR", help="Where its module is; else here.", show_default=False),
-    ] = None,
-    interface: Annotated[
-        Literal["asgi", "wsgi"] | None,
-        typer.Option("--interface", help="What the application is, where that cannot be seen.", show_default=False),
-    ] = None,
-    allow: Annotated[
-        list[str] | None, typer.Option("--allow", metavar="PEER", help="Only this peer, tag:NAME or @group; repeatable.")
-    ] = None,
-    on_unknown: Annotated[
-        Literal["refuse", "explain"] | None,
-        typer.Option("--on-unknown", help="Refuse strangers by TLS, or tell them why, in HTTP."),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option("--workers", metavar="N", min=1, max=64, help="Serve with N processes.", show_default=False),
-    ] = None,
+    listen: ListenOption = None,
+    target: TargetOption = None,
+    proxy_protocol: ProxyProtocolOption = None,
+    http: HttpOption = None,
+    root: RootOption = None,
+    app: AppOption = None,
+    app_dir: AppDirOption = None,
+    interface: InterfaceOption = None,
+    allow: AllowOption = None,
+    on_unknown: OnUnknownOption = None,
+    workers: WorkersOption = None,
+    speaks: SpeaksOption = None,
+    words: CommandArgument = None,
     passphrase_file: PassphraseFileOption = None,
-    speaks: Annotated[
-        Literal["http", "tcp"] | None,
-        typer.Option("--speaks", help="What COMMAND speaks: HTTP (as without this), or something else.", show_default=False),
-    ] = None,
-    words: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="-- COMMAND ARG",
-            help="Start this, and lead to the Unix socket at which it listens: $PEERAUTH_BACKEND, {backend} in it.",
-            show_default=False,
-        ),
-    ] = None,
 ) -> None:
     """Run the services of config.toml, or the one described by the options, for pinned peers only.
 

@@ -17,6 +17,7 @@ from peerauth.server.app_failed import MOST_TRACE
 AT_ONCE = 20
 PER_SECOND = 2.0
 _LONGEST_LINE = 1000
+_JUNK = "Invalid HTTP request received."  # as uvicorn has it
 
 log = logging.getLogger("peerauth.app")
 
@@ -33,6 +34,8 @@ class Bounded(logging.Filter):
         """As of any filter."""
         if record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError):
             return False  # what was cut off at the end of the server is not its failure
+        if record.msg == _JUNK:
+            return False  # whoever sent it was told so
         if not self._bucket.take():
             return False
         left_out = self._bucket.left_out()

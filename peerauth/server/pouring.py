@@ -89,7 +89,6 @@ class PouringTransport(TlsTransport):
             return
         pour.filled = 0
         if not pour.stretch.left:
-            self._session.write_in_parts()
             self._end(complete=True)
 
     def _fetch(self, pour: _Pour) -> None:

@@ -93,8 +93,9 @@ class Window:
 
 
 def look(home: Path) -> list[dict[str, Any]]:
-    """How the servers of this home stand; one that is there and does not answer in time is `{}`."""
-    return [facts for path in _windows(home / DIRECTORY) if (facts := _ask(path)) is not None]
+    """How the servers of this home stand, in the order of their starts; one that does not answer in time is `{}`."""
+    found = [facts for path in _windows(home / DIRECTORY) if (facts := _ask(path)) is not None]
+    return sorted(found, key=lambda facts: str(facts.get("started", "")))
 
 
 @dataclass(frozen=True)

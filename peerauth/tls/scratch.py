@@ -66,11 +66,6 @@ def is_resumed(handle: Pointer) -> bool:
     return bool(_lib.SSL_session_reused(handle))
 
 
-def write_in_parts(handle: Pointer) -> None:
-    """Take `write_whole` back."""
-    _lib.SSL_set_mode(handle, _lib.SSL_MODE_ENABLE_PARTIAL_WRITE)
-
-
 def in_memory(data: bytes | bytearray | memoryview) -> Pointer:
     """Where these bytes are, for C; valid while the result lives."""
     return _ffi.from_buffer(data)

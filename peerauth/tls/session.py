@@ -240,10 +240,6 @@ class Session:
         """Let `put` go on over all the records that its data makes; pyOpenSSL has OpenSSL return after each."""
         scratch.write_whole(self._ssl)
 
-    def write_in_parts(self) -> None:
-        """Have `write` return after each record again."""
-        scratch.write_in_parts(self._ssl)
-
     def put(self, data: scratch.Pointer, size: int) -> bool:
         """Write `size` bytes; False: not all of it has gone, offer the same again when the socket is writable. Raises."""
         sent = scratch.ssl_write(self._ssl, data, size)

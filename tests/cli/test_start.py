@@ -59,12 +59,12 @@ def _held(loaded: set[str], may: set[str], own: set[str], others: int) -> None:
         (["--help"], set(), set(), 45),
         (["peer", "--help"], set(), set(), 45),
         (["keygen", "--help"], set(), {"keygen", "secret", "reading"}, 50),
-        (["id"], ON_DISK, {"identity", "describe", "secret", "reading"}, 125),
-        (["peer", "list"], PEERS, {"peer", "describe"}, 125),
+        (["id"], ON_DISK, {"identity", "describe", "secret", "reading"}, 130),
+        (["peer", "list"], PEERS, {"peer", "describe"}, 130),
         (["id", "--words"], ON_DISK | {"mnemonic"}, {"identity", "describe", "secret", "reading"}, 130),
         (["invite"], PEERS, {"invite", "peer", "peer_settings", "describe", "reachable"}, 140),
-        (["status"], PEERS, {"status", "describe", "peer", "strangers"}, 135),
-        (["status", "--metrics"], PEERS, {"status", "metrics", "peer", "strangers"}, 135),
+        (["status"], PEERS, {"status", "describe", "peer", "strangers"}, 145),
+        (["status", "--metrics"], PEERS, {"status", "metrics", "peer", "strangers"}, 145),
         (["peer", "add", "alice.crt"], PEERS, {"peer", "peer_add", "peer_settings", "secret", "reading"}, 140),
     ],
     ids=lambda words: " ".join(words) if isinstance(words, list) else "",
@@ -116,7 +116,7 @@ def test_a_server_that_relays_loads_no_http_server(home: Path, target: list[str]
     _, errors = process.communicate(timeout=DEADLINE_S)
 
     assert process.returncode == 0
-    _held(_loaded(errors), may, FIRST | {"serve", "serving", "reports", "node", "secret", "reading"}, others)
+    _held(_loaded(errors), may, FIRST | {"serve", "described", "serving", "reports", "node", "secret", "reading"}, others)
 
 
 def _commands() -> list[LaterCommand]:

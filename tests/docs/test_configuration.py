@@ -21,7 +21,10 @@ from tests.support.programs import needs
 PAGE = (CHECKOUT / "docs/configuration.md").read_text("utf-8")
 HOME = Path("home")
 NOTED = "What a rotation notes there"
-OF_KINDS = dict.fromkeys(("app_dir", "interface"), 'app = "main:app"\n')  # keys of one kind of service
+OF_KINDS = {  # keys of one kind of service
+    **dict.fromkeys(("app_dir", "interface"), 'app = "main:app"\n'),
+    "speaks": 'command = ["x"]\n',
+}
 FREE = "groups"  # its keys are a person's own
 
 Parse = Callable[[str], object]

@@ -20,7 +20,7 @@ import pytest
 from peerauth.errors import PeerAuthError
 from peerauth.server.commands import Commands
 from peerauth.store.config import Service, parse_config
-from peerauth.store.kinds import Command, Relay, run
+from peerauth.store.kinds import Command, Http, run
 from tests.support.dropin import DEADLINE_S
 from tests.support.engine import Caller, hear_line, identity
 from tests.support.workers import Home, is_alive, serving, with_patch
@@ -280,7 +280,7 @@ def test_path_of_a_socket_is_short_enough_wherever_the_home_is(tmp_path: Path) -
         place = Path(str(kind.backend.path))
         assert len(os.fsencode(place)) <= 107
         assert stat.S_IMODE(place.parent.stat().st_mode) == 0o700
-        assert kind.front == Relay((kind.backend,), patient=True)
+        assert kind.front == Http((kind.backend,), patient=True)
     assert not place.parent.exists()
 
 

@@ -34,7 +34,7 @@ def kind(text: str) -> Kind:
 )
 def test_where_a_program_is_that_speaks_http(text: str, address: Address) -> None:
     assert http([text]) == kind(f'http = "{text}"') == Http((address,), 60.0, DEFAULT_HEADERS)
-    assert str(http(text)) == f"passes HTTP on to {address}"
+    assert str(http([text])) == f"passes HTTP on to {address}"
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_where_a_program_is_that_speaks_http(text: str, address: Address) -> Non
 )
 def test_what_is_no_place_for_a_program_is_said(text: str) -> None:
     with pytest.raises(BadInput) as refused:
-        http(text)
+        http([text])
     assert refused.value.code == "bad-address"
     with pytest.raises(BadInput) as refused:
         kind(f'http = "{text}"')
