@@ -99,7 +99,7 @@ def test_the_version_is_said_before_anything_is_loaded() -> None:
 
 @pytest.mark.parametrize(
     ("target", "may", "others"),
-    [(["--target", "127.0.0.1:9"], ENGINE, 230), ([], HELLO, 290), (["--root", str(Path(__file__).parent)], HELLO, 310)],
+    [(["--target", "127.0.0.1:9"], ENGINE, 242), ([], HELLO, 298), (["--root", str(Path(__file__).parent)], HELLO, 310)],
     ids=["relay", "hello", "files"],
 )
 def test_a_server_that_relays_loads_no_http_server(home: Path, target: list[str], may: set[str], others: int) -> None:
