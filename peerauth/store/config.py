@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
-from peerauth.address import Address, parse_address
+from peerauth.address import Address
 from peerauth.errors import BadInput, printable
+from peerauth.store.document import Document
 from peerauth.store.files import read_bounded, shown
 from peerauth.store.kinds import Hello, Kind, read_kind
-from peerauth.store.schema import Table, parse_span, parse_toml, read_acceptance
+from peerauth.store.schema import Table, parse_span, parse_toml, read_acceptance, read_address
+from peerauth.store.tunnels import Tunnel, read_tunnel
 from peerauth.trust.peers import Acceptance, check_name
 from peerauth.trust.policy import Policy
 
@@ -68,13 +71,19 @@ class Config:
     remember: bool = True  # who was refused, and the certificates of strangers
     accept: Acceptance = "auto"  # what is done when a peer says which certificate comes next, unless its notes say
     rotation: AutoRotation | None = None
+    tunnels: tuple[Tunnel, ...] = ()
 
 
 def load_config(home: Path) -> Config:
     """Read `home`/config.toml. Raises BadInput: `no-config`, `bad-toml`, `unknown-setting`, `bad-setting`."""
+    return parse_config(read_config(home), home)
+
+
+def read_config(home: Path) -> bytes:
+    """What is in `home`/config.toml. Raises BadInput("no-config"), or what keeps it from being read."""
     path = home / FILE_NAME
     try:
-        data = read_bounded(path, MAXIMUM_BYTES)
+        return read_bounded(path, MAXIMUM_BYTES)
     except BadInput as error:
         if error.code != "no-such-file":
             raise
@@ -86,30 +95,43 @@ def load_config(home: Path) -> Config:
             f"{shown(home)} is not the home of a node: there is no {FILE_NAME} in it",
             "type: peerauth keygen   (or name another directory with --home)",
         ) from error
-    return parse_config(data, home)
 
 
 def parse_config(data: bytes, home: Path) -> Config:
-    """The configuration in these bytes; relative paths are relative to `home`."""
-    document = parse_toml(data, home / FILE_NAME)
+    """The configuration in these bytes; relative paths are relative to `home`. Raises BadInput for the first mistake."""
+    config = _read(parse_toml(data, home / FILE_NAME), home)
+    assert config is not None  # what keeps it from being one was raised
+    return config
+
+
+def examine_config(data: bytes, home: Path) -> tuple[Config | None, Document]:
+    """The same with every mistake, in the document; the configuration, as far as it can be told without what is wrong."""
+    document = parse_toml(data, home / FILE_NAME, gathering=True)
+    config = _read(document, home)
+    return config, document.document
+
+
+def _read(document: Table, home: Path) -> Config | None:
     node = document.table("node")
-    name = node.text("name")
-    if name is None:
-        raise node.error("name", "is missing", 'write: [node]\nname = "this-machine"')
-    _as_setting(node, "name", name)
-    key = _path(node, "key", f"{name}.key")
-    certificate = _path(node, "certificate", f"{name}.crt")
-    peers = _path(node, "peers", "peers")
+    name = node.attempt(lambda: _name(node))
+    key = node.attempt(lambda: _path(node, "key", f"{name}.key"))
+    certificate = node.attempt(lambda: _path(node, "certificate", f"{name}.crt"))
+    peers = node.attempt(lambda: _path(node, "peers", "peers"))
     min_tls = node.choice("min_tls", ("1.2", "1.3"), "1.3")
     node.done()
     groups = _groups(document.table("groups"))
-    services = tuple(_service(table, groups) for table in document.tables("serve"))
+    doors: list[tuple[Table, Address]] = []
+    services = [_service(table, groups, doors) for table in document.tables("serve")]
+    tunnels = [_tunnel(table, doors) for table in document.tables("tunnel")]
+    _no_door_twice(doors)
     limits = _limits(document.table("limits"))
     refusals = document.table("refusals")
     remember = refusals.flag("remember", default=True)
     refusals.done()
     accept, rotation = _rotation(document.table("rotation"))
     document.done()
+    if name is None or key is None or certificate is None or peers is None:
+        return None
     return Config(
         home / FILE_NAME,
         name,
@@ -117,13 +139,21 @@ def parse_config(data: bytes, home: Path) -> Config:
         home / certificate,
         home / peers,
         "1.2" if min_tls == "1.2" else "1.3",
-        services,
+        tuple(service for service in services if service is not None),
         groups,
         limits,
         remember,
         accept,
         rotation,
+        tuple(tunnel for tunnel in tunnels if tunnel is not None),
     )
+
+
+def _name(node: Table) -> str:
+    name = node.text("name")
+    if name is None:
+        raise node.error("name", "is missing", 'write: [node]\nname = "this-machine"')
+    return _as_setting(node, "name", name)
 
 
 def _as_setting(table: Table, key: str, name: str) -> str:
@@ -138,35 +168,54 @@ def _path(table: Table, key: str, default: str) -> str:
     return path
 
 
-def _address(table: Table, key: str) -> Address | None:
-    text = table.text(key)
-    if text is None:
-        return None
-    with table.about(key):
-        return parse_address(text)
-
-
 def _groups(table: Table) -> dict[str, list[str]]:
     groups = {key: table.texts(key) or [] for key in table.keys()}  # noqa: SIM118 - a Table is no mapping
     for group, members in groups.items():
         for member in members:
             if member.startswith("@"):
-                raise table.error(group, "may not contain another group")
-            if not member.startswith("tag:"):
-                _as_setting(table, group, member)
+                table.wrong(group, "may not contain another group")
+            elif not member.startswith("tag:"):
+                table.attempt(functools.partial(_as_setting, table, group, member))
     return groups
 
 
-def _service(table: Table, groups: dict[str, list[str]]) -> Service:
-    listen = _address(table, "listen")
+def _service(table: Table, groups: dict[str, list[str]], doors: list[tuple[Table, Address]]) -> Service | None:
+    listen = table.attempt(lambda: read_address(table, "listen"))
     if listen is None:
-        raise table.error("listen", "is missing", 'for instance: listen = "0.0.0.0:8443"')
-    name = _as_setting(table, "name", table.text("name") or "default")
-    kind = read_kind(table)
-    with table.about("allow"):
-        policy = make_policy(name, table.texts("allow"), groups)
+        table.wrong("listen", "is missing", 'for instance: listen = "0.0.0.0:8443"')
+    else:
+        doors.append((table, listen))
+    name = table.attempt(lambda: _as_setting(table, "name", table.text("name") or "default"))
+    kind = table.attempt(lambda: read_kind(table))
+    policy = table.attempt(lambda: _policy(table, name or "default", groups))
     table.done()
+    if listen is None or name is None or kind is None or policy is None:
+        return None
     return Service(name, listen, kind, policy)
+
+
+def _policy(table: Table, name: str, groups: dict[str, list[str]]) -> Policy:
+    with table.about("allow"):
+        return make_policy(name, table.texts("allow"), groups)
+
+
+def _tunnel(table: Table, doors: list[tuple[Table, Address]]) -> Tunnel | None:
+    tunnel = read_tunnel(table)
+    if tunnel is not None:
+        doors.append((table, tunnel.listen))
+    return tunnel
+
+
+def _no_door_twice(doors: list[tuple[Table, Address]]) -> None:
+    for number, (table, address) in enumerate(doors):
+        for other, taken in doors[:number]:
+            if address.overlaps(taken):
+                line = other.line("listen")
+                where = f" in line {line}" if line else ""
+                same = "" if address == taken else f", which is {taken}"
+                text = f"is {address}, where another block listens{where}{same}"
+                table.wrong("listen", text, "give each its own port")
+                break
 
 
 def policy_for(config: Config, service: str, allow: list[str] | None) -> Policy:
@@ -233,5 +282,6 @@ def _rotation(table: Table) -> tuple[Acceptance, AutoRotation | None]:
     if not every:
         return accept, None
     if every < _DAY:
-        raise table.error("every", "must be a day or more")
+        table.wrong("every", "must be a day or more")
+        return accept, None
     return accept, AutoRotation(timedelta(seconds=every), timedelta(seconds=deadline), timedelta(seconds=overlap))

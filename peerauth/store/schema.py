@@ -5,42 +5,88 @@ from __future__ import annotations
 import contextlib
 import difflib
 import re
-import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from peerauth.address import Address, parse_address
 from peerauth.errors import BadInput, printable
-from peerauth.store.files import shown
+from peerauth.store.document import Document, Mistake, read_document
+from peerauth.store.places import At
 from peerauth.trust.peers import ACCEPTANCES, Acceptance
 
+T = TypeVar("T")
 _SPAN = re.compile(r"(\d{1,6})\s*([smhdw]?)")
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 
-def parse_toml(data: bytes, path: Path) -> Table:
-    """The document as a table to be read. Raises BadInput("bad-toml") with the line."""
-    try:
-        return Table(tomllib.loads(data.decode("utf-8-sig")), path)
-    except UnicodeDecodeError as error:
-        raise BadInput("bad-toml", f"{shown(path)} is not UTF-8 text") from error
-    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
-        raise BadInput("bad-toml", f"{shown(path)} is not valid TOML: {printable(str(error))}") from error
+def parse_toml(data: bytes, path: Path, *, gathering: bool = False) -> Table:
+    """The document as a table to be read. Raises BadInput("bad-toml") with the line, unless mistakes are gathered."""
+    return Table(*read_document(data, path, gathering=gathering))
 
 
 class Table:
     """A TOML table that remembers which keys were asked for; `done` complains about the rest."""
 
-    def __init__(self, values: dict[str, Any], path: Path, prefix: str = "") -> None:
+    def __init__(self, values: dict[str, Any], document: Document, at: At = (), prefix: str = "") -> None:
         self._values = values
-        self._path = path
+        self._document = document
+        self._at = at
         self._prefix = prefix
         self._known: list[str] = []
+        self._struck: set[str] = set()  # what has been found to be wrong, and counts as not set
+        self._cut_short = False  # who read it gave up: there may be more keys that are known
+
+    @property
+    def document(self) -> Document:
+        """What it is a part of."""
+        return self._document
+
+    def line(self, key: str) -> int | None:
+        """Where `key` stands; the line of the table itself, where it is not there."""
+        return self._document.line((*self._at, key))
 
     def error(self, key: str, problem: str, hint: str | None = None) -> BadInput:
         """The error to raise for the value of `key`."""
-        return BadInput("bad-setting", f"{shown(self._path)}: {self._prefix}{key} {problem}", hint)
+        return self._mistake("bad-setting", key, f"{self._prefix}{key} {problem}", hint)
+
+    def wrong(self, key: str, problem: str, hint: str | None = None) -> None:
+        """Raise `error`, or note it while mistakes are gathered."""
+        error = self.error(key, problem, hint)
+        if not self._document.gathering:
+            raise error
+        self._note(error)
+
+    def _mistake(self, code: str, key: str, text: str, hint: str | None) -> Mistake:
+        return Mistake(code, self._document.path, self.line(key), text, hint, key)
+
+    def _note(self, error: BadInput) -> bool:
+        """Note what is wrong with a key, which counts as not set from now on; whether it was set until now."""
+        key = error.key if isinstance(error, Mistake) else ""
+        was_set, is_news = key in self._values and key not in self._struck, key not in self._struck
+        self._struck.add(key)
+        if not isinstance(error, Mistake):
+            self._document.note(self._mistake(error.code, key, error.message, error.hint))
+        elif is_news and (was_set or not self._document.mended):
+            self._document.note(error)
+        return was_set
+
+    def attempt(self, read: Callable[[], T]) -> T | None:
+        """What `read` makes of this table.
+
+        While mistakes are gathered: what it raises is noted, and it reads once more as if the key that was wrong were not
+        set, until it has nothing more to say. None when it cannot do without.
+        """
+        while True:
+            try:
+                return read()
+            except BadInput as error:
+                if not self._document.gathering:
+                    raise
+                if not self._note(error):
+                    self._cut_short = True
+                    return None
 
     @contextlib.contextmanager
     def about(self, key: str) -> Iterator[None]:
@@ -53,18 +99,23 @@ class Table:
     def done(self) -> None:
         """Raise BadInput("unknown-setting") when there is a key that nobody asked for."""
         for key in self._values:
-            if key not in self._known:
-                near = difflib.get_close_matches(key, self._known, 1, 0.5)
-                hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(sorted(self._known))}"
-                raise BadInput(
-                    "unknown-setting", f"{shown(self._path)}: unknown setting '{printable(self._prefix + key, 80)}'", hint
-                )
+            if key in self._known:
+                continue
+            near = difflib.get_close_matches(key, self._known, 1, 0.5)
+            if self._cut_short and not near:
+                continue
+            hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(sorted(self._known))}"
+            mistake = self._mistake("unknown-setting", key, f"unknown setting '{printable(self._prefix + key, 80)}'", hint)
+            if not self._document.gathering:
+                raise mistake
+            self._document.note(mistake)
 
     def _get(self, key: str, kind: type | tuple[type, ...], expected: str) -> Any:  # noqa: ANN401 - of `kind`
         self._known.append(key)
-        value = self._values.get(key)
+        value = None if key in self._struck else self._values.get(key)
         if value is not None and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):
-            raise self.error(key, f"must be {expected}")
+            self.wrong(key, f"must be {expected}")
+            return None
         return value
 
     def text(self, key: str) -> str | None:
@@ -76,7 +127,8 @@ class Table:
         """One of a few strings."""
         value = self.text(key) or default
         if value not in choices:
-            raise self.error(key, f"must be one of {', '.join(choices)}")
+            self.wrong(key, f"must be one of {', '.join(choices)}")
+            return default
         return value
 
     def flag(self, key: str, *, default: bool) -> bool:
@@ -89,7 +141,8 @@ class Table:
         value = self._get(key, int, "a whole number")
         number = default if value is None else int(value)
         if not low <= number <= high:
-            raise self.error(key, f"must be between {low} and {high}")
+            self.wrong(key, f"must be between {low} and {high}")
+            return default
         return number
 
     def seconds(self, key: str, default: float, low: float = 0.0, high: float = 86400.0) -> float:
@@ -98,18 +151,21 @@ class Table:
         if isinstance(value, str):
             span = parse_span(value)
             if span is None:
-                raise self.error(key, 'must be a duration such as 10 or "10s" or "2m"')
+                self.wrong(key, 'must be a duration such as 10 or "10s" or "2m"')
+                return default
             value = span.total_seconds()
         number = default if value is None else value
         if not low <= number <= high:
-            raise self.error(key, f"must be between {low:g} and {high:g} seconds")
+            self.wrong(key, f"must be between {low:g} and {high:g} seconds")
+            return default
         return float(number)  # not before: a whole number can be too large for one
 
     def texts(self, key: str) -> list[str] | None:
         """A list of strings, or None when it is not set."""
         value = self._get(key, list, 'a list of texts, such as ["alice", "bob"]')
         if value is not None and not all(isinstance(item, str) for item in value):
-            raise self.error(key, 'must be a list of texts, such as ["alice", "bob"]')
+            self.wrong(key, 'must be a list of texts, such as ["alice", "bob"]')
+            return None
         return None if value is None else list(value)
 
     def moment(self, key: str) -> datetime | None:
@@ -119,22 +175,29 @@ class Table:
             try:
                 return parse_moment(value)
             except ValueError:
-                raise self.error(key, "must be a date such as 2027-01-31") from None
+                self.wrong(key, "must be a date such as 2027-01-31")
+                return None
         try:
             return None if value is None else _moment(value)
         except OverflowError:
-            raise self.error(key, "is before the year 1 or after the year 9999") from None
+            self.wrong(key, "is before the year 1 or after the year 9999")
+            return None
 
     def table(self, key: str) -> Table:
         """A table; an empty one when it is not there."""
-        return Table(self._get(key, dict, "a table") or {}, self._path, f"{self._prefix}{key}.")
+        values = self._get(key, dict, "a table") or {}
+        return Table(values, self._document, (*self._at, key), f"{self._prefix}{key}.")
 
     def tables(self, key: str) -> list[Table]:
         """An array of tables."""
         value = self._get(key, list, f"written as [[{key}]]") or []
         if not all(isinstance(item, dict) for item in value):
-            raise self.error(key, f"must be written as [[{key}]]")
-        return [Table(item, self._path, f"{self._prefix}{key}[{index}].") for index, item in enumerate(value, 1)]
+            self.wrong(key, f"must be written as [[{key}]]")
+            return []
+        return [
+            Table(item, self._document, (*self._at, key, index), f"{self._prefix}{key}[{index}].")
+            for index, item in enumerate(value, 1)
+        ]
 
     def keys(self) -> list[str]:
         """Every key that is there, all of them known from now on: for tables whose keys are names."""
@@ -148,6 +211,15 @@ def _moment(value: date | datetime) -> datetime:
     if value == date.max:
         return datetime.max.replace(tzinfo=UTC)
     return datetime.combine(value, time(), UTC) + timedelta(days=1)
+
+
+def read_address(table: Table, key: str) -> Address | None:
+    """An address, or None when it is not set."""
+    text = table.text(key)
+    if text is None:
+        return None
+    with table.about(key):
+        return parse_address(text)
 
 
 def read_acceptance(table: Table, key: str) -> Acceptance | None:
