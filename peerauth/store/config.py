@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -169,14 +168,21 @@ def _path(table: Table, key: str, default: str) -> str:
 
 
 def _groups(table: Table) -> dict[str, list[str]]:
-    groups = {key: table.texts(key) or [] for key in table.keys()}  # noqa: SIM118 - a Table is no mapping
-    for group, members in groups.items():
-        for member in members:
-            if member.startswith("@"):
-                table.wrong(group, "may not contain another group")
-            elif not member.startswith("tag:"):
-                table.attempt(functools.partial(_as_setting, table, group, member))
+    groups: dict[str, list[str]] = {}
+    for group in table.keys():  # noqa: SIM118 - a Table is no mapping
+        groups[group] = []
+        for member in table.texts(group) or []:
+            try:
+                groups[group].append(_member(table, group, member))
+            except BadInput as error:
+                table.note(error)
     return groups
+
+
+def _member(table: Table, group: str, member: str) -> str:
+    if member.startswith("@"):
+        raise table.error(group, "may not contain another group")
+    return member if member.startswith("tag:") else _as_setting(table, group, member)
 
 
 def _service(table: Table, groups: dict[str, list[str]], doors: list[tuple[Table, Address]]) -> Service | None:
@@ -195,8 +201,15 @@ def _service(table: Table, groups: dict[str, list[str]], doors: list[tuple[Table
 
 
 def _policy(table: Table, name: str, groups: dict[str, list[str]]) -> Policy:
-    with table.about("allow"):
-        return make_policy(name, table.texts("allow"), groups)
+    allow = table.texts("allow")
+    for entry in allow or []:
+        try:
+            with table.about("allow"):
+                make_policy(name, [entry], groups)
+        except BadInput as error:
+            table.note(error)
+            allow = None
+    return make_policy(name, allow, groups)
 
 
 def _tunnel(table: Table, doors: list[tuple[Table, Address]]) -> Tunnel | None:

@@ -1,6 +1,7 @@
 """A file of settings as it is read: its values, where they stand, and what is wrong with it.
 
-Whoever only wants the settings hears of the first mistake, which is raised. Whoever wants to know every mistake has them gathered.
+Whoever only wants the settings hears of the first mistake, which is raised. Whoever wants to know every mistake has them
+gathered.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _SETTING = re.compile(r"""\s*[\w."'-]+\s*=""")
 class Mistake(BadInput):
     """What is wrong with a file of settings, and in which of its lines, from 1, where there is one."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - the first five as for any error, with where it is before what it is
         self, code: str, path: Path, line: int | None, text: str, hint: str | None = None, key: str = ""
     ) -> None:
         super().__init__(code, f"{shown(path)}{'' if line is None else f':{line}'}: {text}", hint)
@@ -64,7 +65,7 @@ class Document:
 
 
 def read_document(data: bytes, path: Path, *, gathering: bool = False) -> tuple[dict[str, Any], Document]:
-    """The values of a document, and where they stand. Raises BadInput("bad-toml") with the line, unless mistakes are gathered."""
+    """The values of a document, and where they stand. Raises BadInput("bad-toml"), unless mistakes are gathered."""
     try:
         text = data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:

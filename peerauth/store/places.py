@@ -1,11 +1,12 @@
 """Where in a TOML file a table or a key stands. Python's tomllib, which reads the values, does not say.
 
-This reads no values: it finds keys, and the ends of values. What it does not understand ends the search, and what comes after
-it has no line; so nothing but a number in a message rests on it. The grammar is https://toml.io/en/v1.0.0.
+This reads no values: it finds keys, and the ends of values. What it does not understand ends the search, and what comes
+after it has no line; so nothing but a number in a message rests on it. The grammar is https://toml.io/en/v1.0.0.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tomllib
 
@@ -14,8 +15,13 @@ At = tuple[str | int, ...]  # keys from the top, and positions in arrays, from 1
 _SPACE = re.compile(r"[ \t]*")
 _BETWEEN = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
 _STRING = re.compile(
-    r'"""(?:[^\\]|\\.)*?"{3,5}' r"|'''.*?'{3,5}" r'|"(?:[^"\\\n]|\\.)*"' r"|'[^'\n]*'",
-    re.DOTALL,
+    r"""
+      \"{3} (?:[^\\]|\\.)*? \"{3,5}    # several lines; two of the quotes at the end may belong to the text
+    | '{3} .*? '{3,5}
+    | \" (?:[^"\\\n]|\\.)* \"
+    | ' [^'\n]* '
+    """,
+    re.DOTALL | re.VERBOSE,
 )
 _KEY = re.compile(r"""[A-Za-z0-9_-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*'""")
 _PLAIN = re.compile(r"[^,\]}#\r\n]+")
@@ -24,10 +30,8 @@ _PLAIN = re.compile(r"[^,\]}#\r\n]+")
 def lines_of(text: str) -> dict[At, int]:
     """The line, from 1, of every key and table in a TOML document."""
     scanner = _Scanner(text)
-    try:
+    with contextlib.suppress(_Lost, RecursionError):
         scanner.run()
-    except (_Lost, RecursionError):
-        pass
     return scanner.lines
 
 

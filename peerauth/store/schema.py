@@ -17,6 +17,7 @@ from peerauth.store.places import At
 from peerauth.trust.peers import ACCEPTANCES, Acceptance
 
 T = TypeVar("T")
+_MISSING = " is missing"
 _SPAN = re.compile(r"(\d{1,6})\s*([smhdw]?)")
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
@@ -53,24 +54,18 @@ class Table:
 
     def wrong(self, key: str, problem: str, hint: str | None = None) -> None:
         """Raise `error`, or note it while mistakes are gathered."""
-        error = self.error(key, problem, hint)
+        self.note(self.error(key, problem, hint))
+
+    def note(self, error: BadInput) -> None:
+        """Raise this, or note it while mistakes are gathered: the key that it is about then counts as not set."""
         if not self._document.gathering:
             raise error
-        self._note(error)
-
-    def _mistake(self, code: str, key: str, text: str, hint: str | None) -> Mistake:
-        return Mistake(code, self._document.path, self.line(key), text, hint, key)
-
-    def _note(self, error: BadInput) -> bool:
-        """Note what is wrong with a key, which counts as not set from now on; whether it was set until now."""
         key = error.key if isinstance(error, Mistake) else ""
-        was_set, is_news = key in self._values and key not in self._struck, key not in self._struck
+        mistake = error if isinstance(error, Mistake) else self._mistake(error.code, key, error.message, error.hint)
+        explained = key in self._struck or (self._document.mended and key not in self._values)
+        if not (explained and mistake.text.endswith(_MISSING)):
+            self._document.note(mistake)
         self._struck.add(key)
-        if not isinstance(error, Mistake):
-            self._document.note(self._mistake(error.code, key, error.message, error.hint))
-        elif is_news and (was_set or not self._document.mended):
-            self._document.note(error)
-        return was_set
 
     def attempt(self, read: Callable[[], T]) -> T | None:
         """What `read` makes of this table.
@@ -79,14 +74,17 @@ class Table:
         set, until it has nothing more to say. None when it cannot do without.
         """
         while True:
+            struck = len(self._struck)
             try:
                 return read()
             except BadInput as error:
-                if not self._document.gathering:
-                    raise
-                if not self._note(error):
+                self.note(error)
+                if len(self._struck) == struck or not self._struck <= self._values.keys():
                     self._cut_short = True
                     return None
+
+    def _mistake(self, code: str, key: str, text: str, hint: str | None) -> Mistake:
+        return Mistake(code, self._document.path, self.line(key), text, hint, key)
 
     @contextlib.contextmanager
     def about(self, key: str) -> Iterator[None]:
@@ -104,7 +102,7 @@ class Table:
             near = difflib.get_close_matches(key, self._known, 1, 0.5)
             if self._cut_short and not near:
                 continue
-            hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(sorted(self._known))}"
+            hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(sorted(set(self._known)))}"
             mistake = self._mistake("unknown-setting", key, f"unknown setting '{printable(self._prefix + key, 80)}'", hint)
             if not self._document.gathering:
                 raise mistake

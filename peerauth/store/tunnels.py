@@ -33,7 +33,7 @@ class Tunnel:
 
 
 def read_tunnel(table: Table) -> Tunnel | None:
-    """What a `[[tunnel]]` block says. Raises BadInput("bad-setting"); None where mistakes are gathered, and there was one."""
+    """What a `[[tunnel]]` block says. Raises BadInput("bad-setting"); None where mistakes are gathered and one was."""
     listen = table.attempt(lambda: read_address(table, "listen"))
     if listen is None:
         table.wrong("listen", "is missing", 'for instance: listen = "127.0.0.1:5432"')
