@@ -42,7 +42,10 @@ def serve(
     Peers that are added, changed or removed meanwhile count at once; a removed peer's connections end.
     """
     own = load_own(ui, passphrase_file)
-    offer(ui, own, _services(own.config, listen or [], {"--target": target}, allow), workers)
+    kinds = {"--target": target}
+    services = _services(own.config, listen or [], kinds, allow)
+    configured = not (listen or allow or any(kinds.values()))
+    offer(ui, own, services, workers, choose=(lambda config: (_services(config, [], {}, None), ())) if configured else None)
 
 
 def _services(

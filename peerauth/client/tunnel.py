@@ -2,8 +2,8 @@
 
 The rules:
 1. The peer is reached when somebody comes, and not before.
-2. While it cannot be reached, whoever has come waits for a bounded time, and is tried for again and again. Nothing is read of
-   them until then, so only so many sockets wait here. A refusal is no such thing: who is refused now is refused in a moment.
+2. While it cannot be reached, whoever has come waits for a bounded time, and is tried for again and again. Nothing is read
+   of them until then: what waits here is a bounded number of sockets. A refusal is another thing, and not tried again.
 3. A connection that breaks is a reset for who is here, so that cut-off data never looks complete.
 4. The same trouble is said once, until it is over, or a minute has passed.
 """
@@ -33,6 +33,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds between two tries
 _PASSING: Final = {"connection-refused", "timeout", "closed", "closed-unanswered", "unreachable", "no-such-host"}
 _AT_ONCE: Final = 64
 _REST: Final = 0.05  # seconds without accepting when the process has no descriptors left
+_MOST_TROUBLES: Final = 16
 _SAID_AGAIN: Final = 60.0  # seconds
 
 Told = Callable[[BaseException | None], None]  # why somebody could not be carried; None: that is over
@@ -47,7 +48,7 @@ class Lead:
         self._target = target
         self._wait = wait
         self._told = told
-        self._said: tuple[str, float] | None = None  # the trouble that was said last, and when
+        self._said: dict[str, float] = {}  # the troubles that there are, and when they were said
         self._sockets: list[socket.socket] = []
         self._coming: set[asyncio.Task[None]] = set()
         self._pairs: set[_Near] = set()
@@ -185,21 +186,23 @@ class Lead:
 
     def _say(self, error: BaseException) -> None:
         now = time.monotonic()
-        if self._said is None or self._said[0] != str(error) or now - self._said[1] >= _SAID_AGAIN:
-            self._said = str(error), now
+        if now - self._said.get(str(error), -_SAID_AGAIN) >= _SAID_AGAIN:
+            if len(self._said) >= _MOST_TROUBLES:
+                self._said.clear()
+            self._said[str(error)] = now
             self._told(error)
 
     def _refused(self, dialer: Dialer, target: Target, error: Exception) -> None:
         self._say(dialer.explained(error, target))
 
     def _recovered(self) -> None:
-        said, self._said = self._said, None
-        if said is not None:
+        if self._said:
+            self._said.clear()
             self._told(None)
 
 
 class _Far(Side):
-    """The far side; nothing is read of it before the near one is there. It keeps the reason when the peer refuses us late."""
+    """The far side; nothing is read of it before the near one is there. It says why, when the peer refuses us late."""
 
     def __init__(self, broken: Callable[[Exception], None], heard: Callable[[], None]) -> None:
         super().__init__()

@@ -9,6 +9,7 @@ import os
 import socket
 import stat
 import sys
+from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
@@ -19,10 +20,11 @@ from peerauth.store import files
 BACKLOG = 1024
 
 
-def open_listeners(address: Address, *, joinable: bool = False) -> list[socket.socket]:
+def open_listeners(address: Address, *, joinable: bool = False, joining: bool = False) -> list[socket.socket]:
     """Non-blocking listening sockets for an address; an empty host is every interface, IPv4 and IPv6.
 
-    `joinable`: more sockets of this user may listen at the same TCP addresses later on; nobody may do so already.
+    `joinable`: more sockets of this user may listen at the same TCP addresses later on; nobody may do so already, but others
+    that may be joined (`let_join`), if these are `joining`.
 
     Raises PeerAuthError("cannot-listen") with the reason and what to try.
     """
@@ -43,14 +45,11 @@ def open_listeners(address: Address, *, joinable: bool = False) -> list[socket.s
             except OSError:
                 continue  # this machine has no IPv6
             sockets.append(sock)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.setblocking(False)
-            sock.bind((where[0], port, *where[2:]))
+            if joining:
+                let_join([sock])
+            _bind(sock, (where[0], port, *where[2:]))
             port = port or sock.getsockname()[1]  # port 0 with two families: one free port for both
-            if joinable:  # not before bind: that would join whoever else listens there, without a word
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            let_join([sock], may=joinable)  # not before bind: that would join whoever else listens there, without a word
             sock.listen(BACKLOG)
     except OSError as error:
         for sock in sockets:
@@ -61,7 +60,22 @@ def open_listeners(address: Address, *, joinable: bool = False) -> list[socket.s
     return sockets
 
 
-def open_for_workers(address: Address, workers: int) -> list[list[socket.socket]]:
+def _bind(sock: socket.socket, where: tuple[str | int, ...]) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    sock.setblocking(False)
+    sock.bind(where)
+
+
+def let_join(sockets: Iterable[socket.socket], *, may: bool = True) -> None:
+    """Say whether more sockets of this user may listen where these do, where the system knows of such a thing."""
+    for sock in sockets:
+        if sock.family != socket.AF_UNIX and hasattr(socket, "SO_REUSEPORT"):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, may)
+
+
+def open_for_workers(address: Address, workers: int, *, joining: bool = False) -> list[list[socket.socket]]:
     """Listening sockets for each worker, to be opened before there are workers. Raises PeerAuthError("cannot-listen").
 
     On Linux everyone has TCP sockets of their own at the same address, and the kernel deals new connections out among them
@@ -69,7 +83,7 @@ def open_for_workers(address: Address, workers: int) -> list[list[socket.socket]
     """
     if address.path is not None or sys.platform != "linux":
         return [open_listeners(address)] * workers
-    rows = [open_listeners(address, joinable=True)]
+    rows = [open_listeners(address, joinable=True, joining=joining)]
     try:
         while len(rows) < workers:
             rows.append([])
@@ -85,12 +99,8 @@ def open_for_workers(address: Address, workers: int) -> list[list[socket.socket]
 def _beside(first: socket.socket) -> socket.socket:
     sock = socket.socket(first.family, first.type, first.proto)
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if first.family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.setblocking(False)
-        sock.bind(first.getsockname())
+        let_join([sock])
+        _bind(sock, first.getsockname())
         sock.listen(BACKLOG)
     except OSError:
         sock.close()

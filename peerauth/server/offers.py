@@ -39,6 +39,9 @@ async def make_offer(service: Service, audit: Audit) -> Offer:
     raise AssertionError(f"nobody serves a {type(service.kind).__name__}")
 
 
+EVERY_ALPN: tuple[tuple[bytes, ...], ...] = ((), HTTP_1_1)
+
+
 def alpn_of(service: Service) -> tuple[bytes, ...]:
     """What is spoken inside TLS at this service besides peerauth/1, as ALPN names it; nothing for a relay."""
     return HTTP_1_1 if service.kind.speaks_http else ()

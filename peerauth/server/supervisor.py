@@ -25,17 +25,21 @@ from datetime import UTC, datetime
 from typing import Any
 
 from peerauth.errors import PeerAuthError
-from peerauth.net.sockets import close_listener, open_for_workers
+from peerauth.net.sockets import close_listener, open_for_workers, open_listeners
 from peerauth.server.audit import Event
+from peerauth.server.change import Rows, Sockets
 from peerauth.server.channel import Inbox
 from peerauth.server.contexts import Contexts
-from peerauth.server.offers import alpn_of
+from peerauth.server.job import Job
+from peerauth.server.offers import EVERY_ALPN
 from peerauth.server.presence import take_over, unusable
+from peerauth.server.reloading import Reloading
+from peerauth.server.site import Place
 from peerauth.server.speaker import Speaker, Voice
 from peerauth.server.tally import Tally
 from peerauth.server.watched import Watched
 from peerauth.server.window import Standing, Window
-from peerauth.server.worker import DRAIN, LOOK, NOW, STAND_IN, STEP_BACK, Estate, Job, work
+from peerauth.server.worker import DRAIN, LOOK, NOW, STAND_IN, STEP_BACK, Estate, work
 
 _TOLD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 _GRACE = 5.0  # seconds for what should take none, before a worker is killed
@@ -45,7 +49,6 @@ class Supervisor:
     """The workers of one node. `run` returns after an orderly stop."""
 
     def __init__(self, job: Job, workers: int, voice: Voice) -> None:
-        self._job = job
         self._voice = voice
         self._tally = Tally(workers, job.config.limits.max_connections)
         self._workers = [Watched(number) for number in range(workers)]
@@ -53,20 +56,34 @@ class Supervisor:
         self._announced = False
         self._stopping: str | None = None
         self._deadline: float | None = None
+        contexts = Contexts(job.identity, job.config.min_tls, self._tally)
+        self._reloading = Reloading(job, Estate((), contexts, self._tally), self._speaker.say)
+        self._listed: list[Place] = []  # what was said to listen
         self._window = Window(job.config.path.parent, self._facts)
+
+    @property
+    def _job(self) -> Job:
+        return self._reloading.job
+
+    @property
+    def _estate(self) -> Estate:
+        return self._reloading.estate
 
     def run(self) -> None:
         """Serve until told to stop. Raises PeerAuthError: `cannot-listen`, or `worker-failed` when they cannot start."""
-        doors: list[list[list[socket.socket]]] = []
-        contexts = Contexts(self._job.identity, self._job.config.min_tls, self._tally)
-        self._estate = Estate((), contexts, self._tally)
+        doors: list[Rows] = []
+        ways: list[Sockets] = []
+        contexts = self._estate.contexts
         try:
+            for alpn in EVERY_ALPN:  # before there are workers, that the tickets of all are good for all
+                contexts.get(alpn)
             for service in self._job.services:
                 doors.append(open_for_workers(service.listen, len(self._workers)))
-                self._estate = Estate(tuple(doors), contexts, self._tally)
-                contexts.get(alpn_of(service))
-            places = [(service.name, address) for service, address in self._estate.places(self._job.services)]
-            self._standing = Standing(places, self._tally, datetime.now(UTC))
+                self._reloading.estate = Estate(tuple(doors), contexts, self._tally)
+            for tunnel in self._job.tunnels:
+                ways.append(open_listeners(tunnel.listen))
+                self._reloading.estate = Estate(tuple(doors), contexts, self._tally, tuple(ways))
+            self._standing = Standing(lambda: self._estate.places(self._job), self._tally, datetime.now(UTC))
             self._window.open()
             with self._signals():
                 self._supervise()
@@ -108,6 +125,8 @@ class Supervisor:
             self._reap()
             self._be_told()
             self._keep_time()
+            if self._stopping is None and self._announced and self._reloading.go_on(self._workers):
+                self._list()
 
     def _wait(self) -> set[int]:
         """Until something happens that we can deal with: a signal, a worker's word, an outlet that takes more, or a time."""
@@ -121,17 +140,22 @@ class Supervisor:
             for worker in self._workers:
                 if worker.channel is not None and worker.inbox is not None and not worker.inbox.ended:
                     poll.register(worker.channel.fileno(), select.POLLIN)
-        times = [self._deadline, self._speaker.due, *(worker.due for worker in self._workers if self._stopping is None)]
+        times = [self._deadline, self._speaker.due, self._reloading.due]
+        times += (worker.due for worker in self._workers if self._starts)
         until = min((moment for moment in times if moment is not None), default=None)
         wait = None if until is None else max(0.0, until - time.monotonic()) * 1000 + 1
         return {descriptor for descriptor, _ in poll.poll(wait)}
 
     # Workers come and go
 
+    @property
+    def _starts(self) -> bool:
+        return self._stopping is None and not self._reloading.is_under_way
+
     def _start_due(self) -> None:
         now = time.monotonic()
         for worker in self._workers:
-            if self._stopping is None and worker.due is not None and worker.due <= now:
+            if self._starts and worker.due is not None and worker.due <= now:
                 self._start(worker)
 
     def _start(self, worker: Watched) -> None:
@@ -211,6 +235,7 @@ class Supervisor:
             worker.channel.close()
         pid, worker.pid, worker.channel, worker.inbox, worker.ready = worker.pid, None, None, None, False
         self._tally.forget(worker.number)
+        self._reloading.gone(worker)
         if self._stopping is not None:
             return
         how = f"ended by signal {-code} ({_name_of(-code)})" if code < 0 else f"ended with exit code {code}"
@@ -249,6 +274,8 @@ class Supervisor:
             heard = True
             if kind == "ready":
                 self._is_ready(worker)
+            elif kind == "prepared":
+                self._reloading.heard(worker, value, self._workers)
             else:
                 self._speaker.pass_on(worker.number + 1, kind, value)
         return heard
@@ -260,8 +287,14 @@ class Supervisor:
         if self._announced or not all(other.ready for other in self._workers):
             return
         self._announced = True
-        for service, address in self._estate.places(self._job.services):
-            self._speaker.later(functools.partial(self._voice.listening, service, address))
+        self._list()
+
+    def _list(self) -> None:
+        """Say what listens, without what was said before."""
+        before, self._listed = self._listed, self._estate.places(self._job)
+        for place in self._listed:
+            if place not in before:
+                self._speaker.later(functools.partial(self._voice.listening, *place))
 
     # What we are told, and the end
 
@@ -276,6 +309,7 @@ class Supervisor:
             elif number == signal.SIGINT:
                 self._stop(NOW)
             elif number == signal.SIGHUP:
+                self._reloading.want()
                 for worker in self._workers:
                     worker.tell(LOOK)
             elif number == signal.SIGUSR1:
@@ -288,7 +322,7 @@ class Supervisor:
         else:
             self._close_doors()
             if how == DRAIN and (count := self._tally.connections):
-                self._speaker.later(lambda: self._voice.stopping(count))
+                self._speaker.later(lambda: self._voice.stopping(count, self._job.config.limits.drain))
         self._stopping = how
         self._deadline = time.monotonic() + _GRACE + (self._job.config.limits.drain if how == DRAIN else 0)
         for worker in self._workers:

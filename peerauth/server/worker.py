@@ -11,79 +11,61 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
-from peerauth.address import Address
+from peerauth.errors import PeerAuthError, printable
 from peerauth.net.sockets import bound_address
-from peerauth.server.audit import Event
+from peerauth.server.change import Coming, Rows, Words, received_rows
 from peerauth.server.channel import LogHandler, Outbox, Reporter
 from peerauth.server.contexts import Contexts
+from peerauth.server.job import Job
+from peerauth.server.plan import Plan
 from peerauth.server.server import Inherited, Server
+from peerauth.server.site import Place, Site
 from peerauth.server.tally import Tally
-from peerauth.store.config import Config, Service
-from peerauth.store.own import Own
-from peerauth.store.peerdir import PeerDirectory
-from peerauth.trust.identity import Identity
+from peerauth.store.config import Service
+from peerauth.store.tunnels import Tunnel
 
 LOOK, DRAIN, NOW, STAND_IN, STEP_BACK = "look", "drain", "now", "stand-in", "step-back"
-_LONGEST_WORDS = 4096
-
-
-@dataclass(frozen=True)
-class Job:
-    """What all workers do. `run` runs the main coroutine of a process on the event loop of its choice.
-
-    `own`: where the identity is followed; `also`: what goes on beside the services, in each of them.
-    """
-
-    identity: Identity
-    peers: PeerDirectory
-    services: tuple[Service, ...]
-    config: Config
-    run: Callable[[Coroutine[Any, Any, None]], None]
-    own: Own | None = None
-    also: Callable[[Callable[[Event], None]], Coroutine[Any, Any, None]] | None = None
-
-    def server(self, sink: Callable[[Event], None], inherited: Inherited | None = None) -> Server:
-        """A server for this process, which has no services yet."""
-        config = self.config
-        server = Server(
-            self.own.identity if self.own else self.identity,
-            self.peers,
-            sink,
-            limits=config.limits,
-            min_tls=config.min_tls,
-            inherited=inherited,
-            config=config,
-            own=self.own,
-        )
-        if self.also is not None:
-            server.do_also(self.also(server.report))
-        return server
+GO_OVER, ABANDON = "go-over", "abandon"
 
 
 @dataclass(frozen=True)
 class Estate:
-    """What the parent has made for its workers. `doors`: by service, by worker, the sockets that it listens at."""
+    """What the parent has made for its workers.
 
-    doors: tuple[list[list[socket.socket]], ...]
+    `doors`: by service, by worker, the sockets that it listens at; `ways`: by tunnel, those of all workers together.
+    """
+
+    doors: tuple[Rows, ...]
     contexts: Contexts
     tally: Tally
+    ways: tuple[list[socket.socket], ...] = ()
 
     def at(self, worker: int) -> list[list[socket.socket]]:
         """The sockets of a worker, service by service."""
         return [rows[worker] for rows in self.doors]
 
-    def places(self, services: tuple[Service, ...]) -> list[tuple[Service, Address]]:
-        """The services, and where they listen."""
-        rows = zip(services, self.doors, strict=True)
-        return [(service, bound_address(sock)) for service, doors in rows for sock in doors[0]]
+    def places(self, job: Job) -> list[Place]:
+        """The services and tunnels of this job, and where they listen."""
+        ways: Iterable[tuple[Service | Tunnel, list[socket.socket]]] = zip(job.tunnels, self.ways, strict=True)
+        doors = zip(job.services, self.at(0), strict=True)
+        return [(thing, bound_address(sock)) for thing, sockets in (*doors, *ways) for sock in sockets]
 
     def all(self) -> set[socket.socket]:
         """Every socket."""
-        return {sock for rows in self.doors for row in rows for sock in row}
+        return {sock for rows in (*self.doors, self.ways) for row in rows for sock in row}
+
+    def after(self, plan: Plan, doors: Sequence[Rows | None], ways: Sequence[list[socket.socket] | None]) -> Estate:
+        """The estate for the job that follows; `doors`, `ways`: what was opened for what is new."""
+        kept = [self.doors[n] if n is not None else rows for n, rows in zip(plan.services, doors, strict=True)]
+        held = [self.ways[n] if n is not None else way for n, way in zip(plan.tunnels, ways, strict=True)]
+        return replace(
+            self,
+            doors=tuple(rows for rows in kept if rows is not None),
+            ways=tuple(way for way in held if way is not None),
+        )
 
 
 def work(number: int, job: Job, estate: Estate, channel: socket.socket) -> None:
@@ -98,16 +80,17 @@ class _Worker:
         self._job = job
         self._estate = estate
         self._channel = channel
-        self._heard = b""
         self._ending: asyncio.Queue[str] = asyncio.Queue()
-        self._server: Server | None = None
+        self._words = Words(channel)
+        self._coming = Coming()
+        self._preparing: asyncio.Task[None] | None = None
 
     async def main(self) -> None:
         """Serve, and end as told."""
-        outbox = Outbox(self._channel)
+        outbox = self._outbox = Outbox(self._channel)
         logging.getLogger().addHandler(LogHandler(outbox.post))
         try:
-            server = self._server = await self._open(outbox)
+            server = await self._open(outbox)
             asyncio.get_running_loop().add_reader(self._channel.fileno(), self._listen)
             outbox.post("ready", True)
             told = await self._ending.get()
@@ -126,37 +109,68 @@ class _Worker:
     async def _open(self, outbox: Outbox) -> Server:
         job, estate = self._job, self._estate
         inherited = Inherited(Reporter(outbox.post, time.monotonic), estate.contexts, estate.tally.share(self._number))
-        server = job.server(lambda _: None, inherited)
-        for service, sockets in zip(job.services, estate.at(self._number), strict=True):
-            await server.add_service(service, sockets)
-        return server
+        self._site = Site(job, job.server(lambda _: None, inherited))
+        await self._site.open(estate.at(self._number), estate.ways)
+        return self._site.server
 
     def _listen(self) -> None:
-        try:
-            data = self._channel.recv(_LONGEST_WORDS)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError:
-            data = b""
-        if not data:
+        words = self._words.read()
+        if words is None:
             asyncio.get_running_loop().remove_reader(self._channel.fileno())
             self._ending.put_nowait(NOW)
             return
-        *lines, self._heard = (self._heard + data).split(b"\n")
-        for line in lines:
-            self._obey(*line.decode().split())
+        for word in words:
+            self._obey(*word)
 
-    def _obey(self, word: str, worker: str = "0") -> None:
-        assert self._server is not None
+    def _obey(self, word: str, *about: str) -> None:
+        server, numbers = self._site.server, [int(number) for number in about]
         match word:
             case "look":
-                self._server.look_again()
+                server.look_again()
             case "stand-in":
-                self._server.stand_in(self._lent(int(worker)))
+                server.doors.stand_in(self._lent(*numbers))
             case "step-back":
-                self._server.step_back(self._lent(int(worker)))
+                server.doors.step_back(self._lent(*numbers))
+            case "door":
+                self._coming.doors.append(received_rows(self._words, *numbers))
+            case "way":
+                self._coming.ways.append(self._words.sockets(*numbers))
+            case "prepare":
+                self._preparing = asyncio.get_running_loop().create_task(self._prepare(self._words.text()))
+            case "go-over":
+                self._go_over()
+            case "abandon":
+                self._preparing = asyncio.get_running_loop().create_task(self._abandon())
             case _:
                 self._ending.put_nowait(word)
+
+    async def _prepare(self, config: bytes) -> None:
+        """Do what may fail of going over to another configuration, and tell the parent what came of it."""
+        try:
+            after, _ = self._job.after(config, self._estate.tally.most)
+            self._coming.plan = Plan.of(self._job, after)
+            await self._site.prepare(self._coming.plan)
+        except PeerAuthError as error:
+            self._outbox.post("prepared", {"code": error.code, "message": error.message, "hint": error.hint})
+        except Exception as error:  # noqa: BLE001 - of somebody's application, perhaps: all goes on as before
+            text = f"{type(error).__name__}: {printable(str(error))}"
+            self._outbox.post("prepared", {"code": "not-prepared", "message": text, "hint": None})
+        else:
+            self._outbox.post("prepared", {})
+
+    async def _abandon(self) -> None:
+        self._coming.close()
+        self._coming = Coming()
+        await self._site.abandon()
+
+    def _go_over(self) -> None:
+        plan, before = self._coming.plan, self._estate.all()
+        assert plan is not None
+        doors, ways = self._coming.placed()
+        self._site.go_over(plan, [None if rows is None else rows[self._number] for rows in doors], ways)
+        self._job, self._estate = plan.after, self._estate.after(plan, doors, ways)
+        self._close(before - self._estate.all())
+        self._coming = Coming()
 
     def _lent(self, worker: int) -> list[list[socket.socket]]:
         """The sockets of another worker that are not ours as well."""
@@ -166,8 +180,11 @@ class _Worker:
     def _close_others(self, server: Server) -> None:
         """Nobody may wait at a door behind which nobody is any more: every process closes every socket."""
         for worker in range(self._estate.tally.workers):
-            server.step_back(self._lent(worker))
+            server.doors.step_back(self._lent(worker))
         mine = {sock for sockets in self._estate.at(self._number) for sock in sockets}
-        for sock in self._estate.all() - mine:
+        self._close(self._estate.all() - mine - {sock for way in self._estate.ways for sock in way})
+
+    def _close(self, sockets: Iterable[socket.socket]) -> None:
+        for sock in sockets:
             with contextlib.suppress(OSError):
                 sock.close()

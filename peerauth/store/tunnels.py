@@ -7,7 +7,7 @@ from typing import Final
 
 from peerauth.address import Address
 from peerauth.store.schema import Table, read_address
-from peerauth.trust.peers import check_name
+from peerauth.trust.peers import PeerSet, check_name
 
 WAIT: Final = 10.0  # seconds
 LONGEST_WAIT: Final = 3600.0
@@ -55,3 +55,19 @@ def _name(table: Table, key: str) -> str | None:
         return None
     with table.about(key):
         return check_name(text)
+
+
+def doubts(tunnel: Tunnel, peers: PeerSet) -> list[tuple[str, str | None]]:
+    """What may be meant so, and may be a slip: each with what to type."""
+    found: list[tuple[str, str | None]] = []
+    peer = peers.get(tunnel.peer)
+    if peer is None:
+        add = f"peerauth peer add FILE --name {tunnel.peer}"
+        found.append((f"the tunnel '{tunnel.name}' leads to {tunnel.peer}, who is not pinned", add))
+    elif tunnel.address is None and peer.address is None:
+        text = f"the tunnel '{tunnel.name}' leads to {tunnel.peer}, and it is not noted where that is to be reached"
+        found.append((text, 'write: address = "HOST:PORT"'))
+    if not tunnel.listen.is_loopback:
+        text = f"whoever can reach {tunnel.listen} reaches {tunnel.peer} as this node"
+        found.append((text, "listen on 127.0.0.1 instead"))
+    return found
