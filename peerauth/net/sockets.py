@@ -49,8 +49,9 @@ def open_listeners(address: Address, *, joinable: bool = False, joining: bool = 
                 let_join([sock])
             _bind(sock, (where[0], port, *where[2:]))
             port = port or sock.getsockname()[1]  # port 0 with two families: one free port for both
-            let_join([sock], may=joinable)  # not before bind: that would join whoever else listens there, without a word
+            let_join([sock], may=joinable or joining)  # not before bind: that joins whoever else listens there
             sock.listen(BACKLOG)
+            let_join([sock], may=joinable)
     except OSError as error:
         for sock in sockets:
             sock.close()
@@ -60,12 +61,43 @@ def open_listeners(address: Address, *, joinable: bool = False, joining: bool = 
     return sockets
 
 
-def _bind(sock: socket.socket, where: tuple[str | int, ...]) -> None:
+def _bind(sock: socket.socket, where: tuple[object, ...]) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if sock.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     sock.setblocking(False)
     sock.bind(where)
+
+
+def why_not(address: Address) -> PeerAuthError | None:
+    """What keeps us from listening there just now; found out by binding to it for a moment, where that touches nobody."""
+    if address.path is not None:
+        return _why_no_socket(Path(address.path), address)
+    try:
+        found = socket.getaddrinfo(address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError):
+        return PeerAuthError("no-such-host", f"{address.host} is no address of this machine", "try 0.0.0.0 or 127.0.0.1")
+    for family, kind, protocol, _, where in dict.fromkeys(found):
+        try:
+            sock = socket.socket(family, kind, protocol)
+        except OSError:
+            continue
+        with sock:
+            try:
+                _bind(sock, tuple(where))
+            except OSError as error:
+                return _cannot_listen(address, error)
+    return None
+
+
+def _why_no_socket(path: Path, address: Address) -> PeerAuthError | None:
+    if not path.parent.is_dir():
+        return PeerAuthError("no-such-file", f"there is no directory {path.parent}", f"mkdir {path.parent}")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        return _cannot_listen(address, PermissionError(errno.EACCES, "no"))
+    if os.path.lexists(path) and not _is_abandoned(str(path)):
+        return _cannot_listen(address, OSError(errno.EADDRINUSE, "there"))
+    return None
 
 
 def let_join(sockets: Iterable[socket.socket], *, may: bool = True) -> None:
@@ -138,15 +170,17 @@ def _is_abandoned(path: str) -> bool:
 
 def _cannot_listen(address: Address, error: OSError) -> PeerAuthError:
     hint = {
-        errno.EADDRINUSE: "another program listens there; choose another port with --listen",
-        errno.EACCES: "ports below 1024 need privileges; choose another port with --listen",
+        errno.EADDRINUSE: "another program listens there; choose another port",
+        errno.EACCES: "ports below 1024 need privileges; choose another port",
         errno.EADDRNOTAVAIL: "this machine has no such address; try 0.0.0.0 or 127.0.0.1",
     }.get(error.errno or 0)
     if address.path is not None:
-        taken = "it is there already; choose another path with --listen"
+        taken = "it is there already; choose another path"
         hint = taken if error.errno == errno.EADDRINUSE else None
     reason = os.strerror(error.errno) if error.errno else str(error)
-    return PeerAuthError("cannot-listen", f"cannot listen on {address}: {reason}", hint)
+    found = PeerAuthError("cannot-listen", f"cannot listen on {address}: {reason}", hint)
+    found.__cause__ = error
+    return found
 
 
 def close_listener(sock: socket.socket) -> None:

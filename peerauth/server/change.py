@@ -1,8 +1,8 @@
 """Another configuration on its way from the parent to a worker: through their channel, with the sockets of what is new.
 
 The parent sends, for each service and tunnel that is new, `door` or `way` with its sockets beside the word (SCM_RIGHTS,
-unix(7)), then `prepare` with a file that holds the bytes of config.toml. Both then know the same plan, by the same rule, from
-the same bytes. The worker answers when it has done what may fail, and the parent says `go-over`, or `abandon`.
+unix(7)), then `prepare` with a file that holds the bytes of config.toml. Both then know the same plan, by the same rule,
+from the same bytes. The worker answers when it has done what may fail, and the parent says `go-over`, or `abandon`.
 """
 
 from __future__ import annotations

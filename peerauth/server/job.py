@@ -64,9 +64,9 @@ class Job:
         return server
 
     def after(self, data: bytes, most: int) -> tuple[Job, list[str]]:
-        """The same job by another config.toml, of which these are the bytes; and which settings count after a restart only.
+        """The same job by another config.toml, whose bytes these are; and which of its settings count after a restart.
 
-        Those stay as they are. `most`: for how many connections there is room to count. Raises BadInput, as parse_config does.
+        Those stay as they are. `most`: how many connections there is room to count. Raises BadInput, as parse_config does.
         """
         assert self.choose is not None
         running = self.config

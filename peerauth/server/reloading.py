@@ -1,7 +1,7 @@
 """The parent of several workers has them go over to another config.toml: all of them, or none.
 
 It opens what is new, hands it to every worker, and waits until each has said that it is ready to go over. One that cannot,
-or does not answer, keeps all as they are. One that dies meanwhile is not waited for: its successor does what the parent says.
+or does not answer, keeps all as they are. One that dies meanwhile is not waited for: its successor begins anew.
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ class Server:
         offers: Sequence[Offer | None],
         sockets: Sequence[list[socket.socket] | None],
     ) -> None:
-        """Go on by another configuration; `kept`, `offers`: as `doors.prepare` had and made them, `sockets`: of new doors."""
+        """Go on by another configuration; `kept`, `offers`: as in `doors.prepare`, `sockets`: of new doors."""
         self.limits = config.limits
         self._porch.bound(config.limits.max_handshakes, config.limits.handshake_timeout)
         self._office.config = config

@@ -26,14 +26,14 @@ Sockets = list[socket.socket]
 Place = tuple[Service | Tunnel, Address]
 T = TypeVar("T")
 U = TypeVar("U")
-R = TypeVar("R", covariant=True)
+R_co = TypeVar("R_co", covariant=True)
 Held = Sequence[tuple[Address, Sequence[socket.socket]]]
 
 
-class OpenAt(Protocol[R]):
+class OpenAt(Protocol[R_co]):
     """Opens an address; `joining`: beside sockets of ours that are about to be closed."""
 
-    def __call__(self, address: Address, *, joining: bool) -> R:
+    def __call__(self, address: Address, *, joining: bool) -> R_co:
         """Raises PeerAuthError("cannot-listen")."""
 
 
@@ -104,8 +104,8 @@ def open_new(
 ) -> tuple[list[T | None], list[Sockets | None]]:
     """What the new services and tunnels of a plan listen at, opened. `held`: by address, the sockets that are open now.
 
-    An address may overlap with one that is about to be left, as 0.0.0.0:8443 does with 127.0.0.1:8443: then both listen for a
-    moment. Raises PeerAuthError; whoever opened something has to close it then.
+    An address may overlap with one that is about to be left, as 0.0.0.0:8443 does with 127.0.0.1:8443: then both listen for
+    a moment. Raises PeerAuthError; whoever opened something has to close it then.
     """
     going = [(address, sockets) for address, sockets in held if address not in plan.addresses]
 

@@ -20,7 +20,6 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -34,6 +33,7 @@ from peerauth.server.job import Job
 from peerauth.server.offers import EVERY_ALPN
 from peerauth.server.presence import take_over, unusable
 from peerauth.server.reloading import Reloading
+from peerauth.server.signals import TOLD, heard, name_of
 from peerauth.server.site import Place
 from peerauth.server.speaker import Speaker, Voice
 from peerauth.server.tally import Tally
@@ -41,7 +41,6 @@ from peerauth.server.watched import Watched
 from peerauth.server.window import Standing, Window
 from peerauth.server.worker import DRAIN, LOOK, NOW, STAND_IN, STEP_BACK, Estate, work
 
-_TOLD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 _GRACE = 5.0  # seconds for what should take none, before a worker is killed
 
 
@@ -85,31 +84,13 @@ class Supervisor:
                 self._reloading.estate = Estate(tuple(doors), contexts, self._tally, tuple(ways))
             self._standing = Standing(lambda: self._estate.places(self._job), self._tally, datetime.now(UTC))
             self._window.open()
-            with self._signals():
+            with heard(*TOLD, signal.SIGCHLD) as (self._wake, self._woken):
                 self._supervise()
         finally:
             self._window.close()
             self._kill()
             self._close_doors()
             self._speaker.end()
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        self._wake, woken = socket.socketpair()
-        self._wake.setblocking(False)
-        woken.setblocking(False)
-        numbers = (*_TOLD, signal.SIGCHLD)
-        before = {number: signal.signal(number, lambda *_: None) for number in numbers}
-        old = signal.set_wakeup_fd(woken.fileno(), warn_on_full_buffer=False)
-        self._woken = woken
-        try:
-            yield
-        finally:
-            signal.set_wakeup_fd(old)
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            self._wake.close()
-            woken.close()
 
     def _supervise(self) -> None:
         while self._stopping is None or any(worker.pid for worker in self._workers):
@@ -184,7 +165,7 @@ class Supervisor:
         ours, theirs = socket.socketpair()
         gc.collect()
         gc.freeze()  # what is never looked at again by the collector stays shared memory
-        signal.pthread_sigmask(signal.SIG_BLOCK, _TOLD)
+        signal.pthread_sigmask(signal.SIG_BLOCK, TOLD)
         try:
             pid = os.fork()
             if pid == 0:
@@ -193,7 +174,7 @@ class Supervisor:
             ours.close()
             raise
         finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _TOLD)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, TOLD)
             theirs.close()
             gc.unfreeze()
         worker.pid, worker.channel, worker.inbox = pid, ours, Inbox(ours)
@@ -205,10 +186,10 @@ class Supervisor:
         code = 1
         try:
             signal.set_wakeup_fd(-1)
-            for told in _TOLD:
+            for told in TOLD:
                 signal.signal(told, signal.SIG_IGN)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _TOLD)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, TOLD)
             others = [worker.channel for worker in self._workers if worker.channel is not None]
             self._window.leave()
             for sock in (ours, self._wake, self._woken, *others):
@@ -238,7 +219,7 @@ class Supervisor:
         self._reloading.gone(worker)
         if self._stopping is not None:
             return
-        how = f"ended by signal {-code} ({_name_of(-code)})" if code < 0 else f"ended with exit code {code}"
+        how = f"ended by signal {-code} ({name_of(-code)})" if code < 0 else f"ended with exit code {code}"
         if not self._announced:
             raise PeerAuthError("worker-failed", f"{worker.shown} could not start: it {how}")
         self._again(worker, time.monotonic() - worker.started, how, pid)
@@ -353,10 +334,3 @@ class Supervisor:
                 worker.pid = None
                 if worker.channel is not None:
                     worker.channel.close()
-
-
-def _name_of(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return "unknown"

@@ -13,6 +13,7 @@ from peerauth.errors import BadInput, printable
 from peerauth.store.document import Document
 from peerauth.store.files import read_bounded, shown
 from peerauth.store.kinds import Hello, Kind, read_kind
+from peerauth.store.places import At
 from peerauth.store.schema import Table, parse_span, parse_toml, read_acceptance, read_address
 from peerauth.store.tunnels import Tunnel, read_tunnel
 from peerauth.trust.peers import Acceptance, check_name
@@ -21,6 +22,7 @@ from peerauth.trust.policy import Policy
 FILE_NAME = "config.toml"
 MAXIMUM_BYTES = 1 << 20
 MOST_WORKERS = 64
+Doors = list[tuple[Table, Address]]  # what listens so far, and where
 _DAY, _CENTURY = 86_400.0, 36_500 * 86_400.0  # seconds
 
 
@@ -98,19 +100,23 @@ def read_config(home: Path) -> bytes:
 
 def parse_config(data: bytes, home: Path) -> Config:
     """The configuration in these bytes; relative paths are relative to `home`. Raises BadInput for the first mistake."""
-    config = _read(parse_toml(data, home / FILE_NAME), home)
+    config = _read(parse_toml(data, home / FILE_NAME), home, [])
     assert config is not None  # what keeps it from being one was raised
     return config
 
 
-def examine_config(data: bytes, home: Path) -> tuple[Config | None, Document]:
-    """The same with every mistake, in the document; the configuration, as far as it can be told without what is wrong."""
+def examine_config(data: bytes, home: Path) -> tuple[Config | None, Document, dict[Address, At]]:
+    """The same with every mistake, in the document; the configuration, as far as it can be told without what is wrong.
+
+    And where the blocks stand, by the address that each listens at.
+    """
     document = parse_toml(data, home / FILE_NAME, gathering=True)
-    config = _read(document, home)
-    return config, document.document
+    doors: Doors = []
+    config = _read(document, home, doors)
+    return config, document.document, {address: table.at for table, address in doors}
 
 
-def _read(document: Table, home: Path) -> Config | None:
+def _read(document: Table, home: Path, doors: Doors) -> Config | None:
     node = document.table("node")
     name = node.attempt(lambda: _name(node))
     key = node.attempt(lambda: _path(node, "key", f"{name}.key"))
@@ -119,7 +125,6 @@ def _read(document: Table, home: Path) -> Config | None:
     min_tls = node.choice("min_tls", ("1.2", "1.3"), "1.3")
     node.done()
     groups = _groups(document.table("groups"))
-    doors: list[tuple[Table, Address]] = []
     services = [_service(table, groups, doors) for table in document.tables("serve")]
     tunnels = [_tunnel(table, doors) for table in document.tables("tunnel")]
     _no_door_twice(doors)
@@ -185,7 +190,7 @@ def _member(table: Table, group: str, member: str) -> str:
     return member if member.startswith("tag:") else _as_setting(table, group, member)
 
 
-def _service(table: Table, groups: dict[str, list[str]], doors: list[tuple[Table, Address]]) -> Service | None:
+def _service(table: Table, groups: dict[str, list[str]], doors: Doors) -> Service | None:
     listen = table.attempt(lambda: read_address(table, "listen"))
     if listen is None:
         table.wrong("listen", "is missing", 'for instance: listen = "0.0.0.0:8443"')
@@ -212,22 +217,20 @@ def _policy(table: Table, name: str, groups: dict[str, list[str]]) -> Policy:
     return make_policy(name, allow, groups)
 
 
-def _tunnel(table: Table, doors: list[tuple[Table, Address]]) -> Tunnel | None:
+def _tunnel(table: Table, doors: Doors) -> Tunnel | None:
     tunnel = read_tunnel(table)
     if tunnel is not None:
         doors.append((table, tunnel.listen))
     return tunnel
 
 
-def _no_door_twice(doors: list[tuple[Table, Address]]) -> None:
+def _no_door_twice(doors: Doors) -> None:
     for number, (table, address) in enumerate(doors):
         for other, taken in doors[:number]:
             if address.overlaps(taken):
-                line = other.line("listen")
-                where = f" in line {line}" if line else ""
-                same = "" if address == taken else f", which is {taken}"
-                text = f"is {address}, where another block listens{where}{same}"
-                table.wrong("listen", text, "give each its own port")
+                where = f" (line {line})" if (line := other.line("listen")) else ""
+                another = "another block listens" if address == taken else f"another block listens at {taken}"
+                table.wrong("listen", f"is {address}, and {another}{where}", "give each its own port")
                 break
 
 

@@ -33,7 +33,7 @@ class Table:
     def __init__(self, values: dict[str, Any], document: Document, at: At = (), prefix: str = "") -> None:
         self._values = values
         self._document = document
-        self._at = at
+        self.at = at
         self._prefix = prefix
         self._known: list[str] = []
         self._struck: set[str] = set()  # what has been found to be wrong, and counts as not set
@@ -46,7 +46,7 @@ class Table:
 
     def line(self, key: str) -> int | None:
         """Where `key` stands; the line of the table itself, where it is not there."""
-        return self._document.line((*self._at, key))
+        return self._document.line((*self.at, key))
 
     def error(self, key: str, problem: str, hint: str | None = None) -> BadInput:
         """The error to raise for the value of `key`."""
@@ -184,7 +184,7 @@ class Table:
     def table(self, key: str) -> Table:
         """A table; an empty one when it is not there."""
         values = self._get(key, dict, "a table") or {}
-        return Table(values, self._document, (*self._at, key), f"{self._prefix}{key}.")
+        return Table(values, self._document, (*self.at, key), f"{self._prefix}{key}.")
 
     def tables(self, key: str) -> list[Table]:
         """An array of tables."""
@@ -193,7 +193,7 @@ class Table:
             self.wrong(key, f"must be written as [[{key}]]")
             return []
         return [
-            Table(item, self._document, (*self._at, key, index), f"{self._prefix}{key}[{index}].")
+            Table(item, self._document, (*self.at, key, index), f"{self._prefix}{key}[{index}].")
             for index, item in enumerate(value, 1)
         ]
 

@@ -156,13 +156,22 @@ def serving(
 ) -> Iterator[Serving]:
     """Serve a relay to something that echoes, or hello; ended with the block, by force if it must be."""
     home.configure(f"{settings}\n[limits]\n{limits}\nworkers = {workers}\n")
-    command = [sys.executable, *program, "serve", "--home", str(home.home), "--json", "--listen", listen]
+    with target(behave) as where:
+        leads = ("--target", str(where)) if relay else ()
+        with started(home, "serve", "--listen", listen, *leads, *words, program=program, read=read) as node:
+            yield node
+
+
+@contextlib.contextmanager
+def started(
+    home: Home, *words: str, program: Sequence[str] = ("-m", "peerauth"), read: bool = True
+) -> Iterator[Serving]:
+    """Run a command that serves, by the config.toml that is there; ended with the block, by force if it must be."""
     errors = home.home.parent / f"errors-{time.monotonic_ns()}"
     with (
-        target(behave) as where,
         errors.open("wb") as err,
         subprocess.Popen(
-            [*command, *(("--target", str(where)) if relay else ()), *words],
+            [sys.executable, *program, *words, "--home", str(home.home), "--json"],
             cwd=CHECKOUT,
             env=environment(),
             stdin=subprocess.DEVNULL,
