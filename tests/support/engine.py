@@ -190,8 +190,9 @@ async def running(
     hello: bool = False,
     config: Config | None = None,
     host: str = "127.0.0.1",
+    port: int = 0,
 ) -> AsyncIterator[Running]:
-    """A server on a port of `host`, stopped with the block: it greets, relays to `target`, or says hello over HTTP."""
+    """A server on a port of `host` (0: a free one), stopped with the block: it greets, relays to `target`, or says hello over HTTP."""
     directory = PeerDirectory(yard.path)
     directory.refresh()
     events: list[Event] = []
@@ -201,7 +202,7 @@ async def running(
         noted[-1](event)
 
     server = Server(own or identity("node"), directory, sink, limits=limits, min_tls=min_tls, config=config)
-    where = parse_address(f"{host}:0")
+    where = parse_address(f"{host}:{port}")
     try:
         if target is not None or hello:
             kind = Hello() if target is None else Relay(target)
