@@ -46,16 +46,13 @@ def _placed(ui: Ui, finding: Finding) -> str:
 
 
 def _would_run(found: Examined) -> Iterable[str]:
-    if found.config is not None:
-        name = found.config.name
-        yield from (f"{name} {one.kind} on {one.listen}, as '{one.name}'" for one in found.config.services)
-        yield from (f"{one.listen} {one}, as '{one.name}'" for one in found.config.tunnels)
+    name = found.config.name or "this node"
+    yield from (f"{name} {one.kind} on {one.listen}, as '{one.name}'" for one in found.config.services)
+    yield from (f"{one.listen} {one}, as '{one.name}'" for one in found.config.tunnels)
 
 
 def _facts(ui: Ui, found: Examined) -> dict[str, Any]:
-    config = found.config
-    services = () if config is None else config.services
-    tunnels = () if config is None else config.tunnels
+    services, tunnels = found.config.services, found.config.tunnels
     return {
         "file": str(ui.home / FILE_NAME),
         "services": [{"name": s.name, "listen": s.listen, "does": str(s.kind), "target": s.kind.leads_to} for s in services],

@@ -35,9 +35,9 @@ class Finding:
 
 @dataclass(frozen=True)
 class Examined:
-    """What was found. `mistakes` keep it from running as it is meant; `warnings` may be meant so."""
+    """What was found. `config`: without what is wrong. `mistakes` keep it from running; `warnings` may be meant so."""
 
-    config: Config | None
+    config: Config
     mistakes: tuple[Finding, ...]
     warnings: tuple[Finding, ...]
 
@@ -49,23 +49,20 @@ def examine(home: Path, now: datetime, passphrase: bytes | None = None) -> Exami
     """
     config, document, places = examine_config(read_config(home), home)
     mistakes = [_as_finding(mistake) for mistake in document.mistakes]
-    warnings: list[Finding] = []
-    if config is not None:
-        mistakes += _own(config, document, now, passphrase)
-        directory = PeerDirectory(config.peers)
-        directory.refresh()
-        warnings += [Finding(problem.code, problem.message) for problem in directory.problems if config.peers.is_dir()]
-        for service in config.services:
-            block = _Block(document, places[service.listen])
-            mistakes += block.cannot_listen(service.listen, warnings)
-            warnings += _doubts_about(service, directory, block)
-        for tunnel in config.tunnels:
-            block = _Block(document, places[tunnel.listen])
-            mistakes += block.cannot_listen(tunnel.listen, warnings)
-            for text, hint in doubts(tunnel, directory.current):
-                warnings.append(Finding("doubtful", text, hint, block.line("peer")))
-        if not document.mistakes and not config.services and not config.tunnels:
-            mistakes.append(Finding("nothing-to-run", "there is no [[serve]] and no [[tunnel]]: nothing would run"))
+    mistakes += _own(config, document, now, passphrase) if config.name else ()
+    directory = PeerDirectory(config.peers)
+    directory.refresh()
+    warnings = [Finding(problem.code, problem.message) for problem in directory.problems if config.peers.is_dir()]
+    for service in config.services:
+        block = _Block(document, places[service.listen])
+        mistakes += block.cannot_listen(service.listen, warnings)
+        warnings += _doubts_about(service, directory, block)
+    for tunnel in config.tunnels:
+        block = _Block(document, places[tunnel.listen])
+        mistakes += block.cannot_listen(tunnel.listen, warnings)
+        warnings += [Finding("doubtful", text, hint, block.line("peer")) for text, hint in doubts(tunnel, directory.current)]
+    if not mistakes and not config.services and not config.tunnels:
+        mistakes.append(Finding("nothing-to-run", "there is no [[serve]] and no [[tunnel]]: nothing would run"))
     return Examined(config, _sorted(mistakes), _sorted(warnings))
 
 

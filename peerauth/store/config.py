@@ -100,13 +100,11 @@ def read_config(home: Path) -> bytes:
 
 def parse_config(data: bytes, home: Path) -> Config:
     """The configuration in these bytes; relative paths are relative to `home`. Raises BadInput for the first mistake."""
-    config = _read(parse_toml(data, home / FILE_NAME), home, [])
-    assert config is not None  # what keeps it from being one was raised
-    return config
+    return _read(parse_toml(data, home / FILE_NAME), home, [])
 
 
-def examine_config(data: bytes, home: Path) -> tuple[Config | None, Document, dict[Address, At]]:
-    """The same with every mistake, in the document; the configuration, as far as it can be told without what is wrong.
+def examine_config(data: bytes, home: Path) -> tuple[Config, Document, dict[Address, At]]:
+    """The same with every mistake, in the document; the configuration without what is wrong, its name empty where that is.
 
     And where the blocks stand, by the address that each listens at.
     """
@@ -116,7 +114,7 @@ def examine_config(data: bytes, home: Path) -> tuple[Config | None, Document, di
     return config, document.document, {address: table.at for table, address in doors}
 
 
-def _read(document: Table, home: Path, doors: Doors) -> Config | None:
+def _read(document: Table, home: Path, doors: Doors) -> Config:
     node = document.table("node")
     name = node.attempt(lambda: _name(node))
     key = node.attempt(lambda: _path(node, "key", f"{name}.key"))
@@ -134,14 +132,12 @@ def _read(document: Table, home: Path, doors: Doors) -> Config | None:
     refusals.done()
     accept, rotation = _rotation(document.table("rotation"))
     document.done()
-    if name is None or key is None or certificate is None or peers is None:
-        return None
     return Config(
         home / FILE_NAME,
-        name,
-        home / key,
-        home / certificate,
-        home / peers,
+        name or "",
+        home / (key or ""),
+        home / (certificate or ""),
+        home / (peers or ""),
         "1.2" if min_tls == "1.2" else "1.3",
         tuple(service for service in services if service is not None),
         groups,

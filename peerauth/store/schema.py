@@ -30,13 +30,16 @@ def parse_toml(data: bytes, path: Path, *, gathering: bool = False) -> Table:
 class Table:
     """A TOML table that remembers which keys were asked for; `done` complains about the rest."""
 
-    def __init__(self, values: dict[str, Any], document: Document, at: At = (), prefix: str = "") -> None:
+    def __init__(
+        self, values: dict[str, Any], document: Document, at: At = (), prefix: str = "", *, lost: bool = False
+    ) -> None:
         self._values = values
         self._document = document
         self.at = at
         self._prefix = prefix
         self._known: list[str] = []
         self._struck: set[str] = set()  # what has been found to be wrong, and counts as not set
+        self._lost = lost  # something else stands in its place, which was said
         self._cut_short = False  # who read it gave up: there may be more keys that are known
 
     @property
@@ -62,7 +65,7 @@ class Table:
             raise error
         key = error.key if isinstance(error, Mistake) else ""
         mistake = error if isinstance(error, Mistake) else self._mistake(error.code, key, error.message, error.hint)
-        explained = key in self._struck or (self._document.mended and key not in self._values)
+        explained = self._lost or key in self._struck or (self._document.mended and key not in self._values)
         if not (explained and mistake.text.endswith(_MISSING)):
             self._document.note(mistake)
         self._struck.add(key)
@@ -184,7 +187,7 @@ class Table:
     def table(self, key: str) -> Table:
         """A table; an empty one when it is not there."""
         values = self._get(key, dict, "a table") or {}
-        return Table(values, self._document, (*self.at, key), f"{self._prefix}{key}.")
+        return Table(values, self._document, (*self.at, key), f"{self._prefix}{key}.", lost=key in self._struck)
 
     def tables(self, key: str) -> list[Table]:
         """An array of tables."""

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -26,6 +26,13 @@ from tests.support.engine import Yard, on_loops, running
 from tests.support.targets import unused_port
 
 
+async def until(true: Callable[[], bool]) -> None:
+    """Wait until this is true, looking at it now and then."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not true():  # noqa: ASYNC110 - whoever makes it true tells nobody
+            await asyncio.sleep(0.01)
+
+
 @dataclass
 class Led:
     """A lead, where it listens, and what it has said."""
@@ -38,14 +45,12 @@ class Led:
         return socket.create_connection(("127.0.0.1", self.port), DEADLINE_S)
 
     async def says(self, count: int) -> None:
-        async with asyncio.timeout(DEADLINE_S):
-            while len(self.said) < count:
-                await asyncio.sleep(0.01)
+        """Wait until so much was said."""
+        await until(lambda: len(self.said) >= count)
 
     async def carries(self, count: int) -> None:
-        async with asyncio.timeout(DEADLINE_S):
-            while len(self.lead) != count:
-                await asyncio.sleep(0.01)
+        """Wait until there are so many."""
+        await until(lambda: len(self.lead) == count)
 
 
 @contextlib.asynccontextmanager

@@ -192,7 +192,9 @@ async def running(
     host: str = "127.0.0.1",
     port: int = 0,
 ) -> AsyncIterator[Running]:
-    """A server on a port of `host` (0: a free one), stopped with the block: it greets, relays to `target`, or says hello over HTTP."""
+    """A server on a port of `host` (0: a free one), stopped with the block.
+
+    It greets, relays to `target`, or says hello over HTTP."""
     directory = PeerDirectory(yard.path)
     directory.refresh()
     events: list[Event] = []

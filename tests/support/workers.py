@@ -163,9 +163,7 @@ def serving(
 
 
 @contextlib.contextmanager
-def started(
-    home: Home, *words: str, program: Sequence[str] = ("-m", "peerauth"), read: bool = True
-) -> Iterator[Serving]:
+def started(home: Home, *words: str, program: Sequence[str] = ("-m", "peerauth"), read: bool = True) -> Iterator[Serving]:
     """Run a command that serves, by the config.toml that is there; ended with the block, by force if it must be."""
     errors = home.home.parent / f"errors-{time.monotonic_ns()}"
     with (
