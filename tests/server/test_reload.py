@@ -96,7 +96,7 @@ def test_removed_service_gives_its_connections_the_time_to_drain(home: Home, wor
     caller = Caller(home.pin("alice"))
     with up(home, workers, "one", "two") as node:
         leaving = node.call(caller, "two")
-        node.write(node.service("one"), limits="drain = 0.7")
+        node.write(node.service("one"), limits="drain = 1.5")
         node.reload()
         node.serving.until(lambda: node.is_shut("two"))
         ping(leaving)

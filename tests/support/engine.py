@@ -194,7 +194,8 @@ async def running(
 ) -> AsyncIterator[Running]:
     """A server on a port of `host` (0: a free one), stopped with the block.
 
-    It greets, relays to `target`, or says hello over HTTP."""
+    It greets, relays to `target`, or says hello over HTTP.
+    """
     directory = PeerDirectory(yard.path)
     directory.refresh()
     events: list[Event] = []
