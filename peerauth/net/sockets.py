@@ -76,7 +76,7 @@ def why_not(address: Address) -> PeerAuthError | None:
     try:
         found = socket.getaddrinfo(address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError):
-        return PeerAuthError("no-such-host", f"{address.host} is no address of this machine", "try 0.0.0.0 or 127.0.0.1")
+        return PeerAuthError("cannot-listen", f"{address.host} is no address of this machine", "try 0.0.0.0 or 127.0.0.1")
     for family, kind, protocol, _, where in dict.fromkeys(found):
         try:
             sock = socket.socket(family, kind, protocol)

@@ -162,6 +162,7 @@ class Reload:
             await site.prepare(plan)
         except BaseException:
             server.close_listening(new)
+            let_join((sock for _, sockets in held for sock in sockets), may=False)
             raise
         site.go_over(plan, doors, ways)
         for event in taken_over(plan, restart):

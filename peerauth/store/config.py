@@ -6,18 +6,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from peerauth.address import Address
 from peerauth.errors import BadInput, printable
 from peerauth.store.document import Document
 from peerauth.store.files import read_bounded, shown
 from peerauth.store.kinds import Hello, Kind, read_kind
-from peerauth.store.places import At
 from peerauth.store.schema import Table, parse_span, parse_toml, read_acceptance, read_address
 from peerauth.store.tunnels import Tunnel, read_tunnel
 from peerauth.trust.peers import Acceptance, check_name
 from peerauth.trust.policy import Policy
+
+if TYPE_CHECKING:
+    from peerauth.store.places import At
 
 FILE_NAME = "config.toml"
 MAXIMUM_BYTES = 1 << 20

@@ -10,11 +10,13 @@ import re
 import tomllib
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peerauth.errors import BadInput, printable
 from peerauth.store.files import shown
-from peerauth.store.places import At, lines_of
+
+if TYPE_CHECKING:
+    from peerauth.store.places import At
 
 _AT_LINE = re.compile(r"\(at (?:line (\d+), column (\d+)|end of document)\)")
 _SETTING = re.compile(r"""\s*[\w."'-]+\s*=""")
@@ -48,6 +50,8 @@ class Document:
     @cached_property
     def lines(self) -> dict[At, int]:
         """Where everything stands."""
+        from peerauth.store.places import lines_of  # noqa: PLC0415 - only where there is something to be said
+
         return lines_of(self._text)
 
     def line(self, at: At) -> int | None:

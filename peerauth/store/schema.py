@@ -8,13 +8,15 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from peerauth.address import Address, parse_address
 from peerauth.errors import BadInput, printable
 from peerauth.store.document import Document, Mistake, read_document
-from peerauth.store.places import At
 from peerauth.trust.peers import ACCEPTANCES, Acceptance
+
+if TYPE_CHECKING:
+    from peerauth.store.places import At
 
 T = TypeVar("T")
 _MISSING = " is missing"
@@ -51,9 +53,9 @@ class Table:
         """Where `key` stands; the line of the table itself, where it is not there."""
         return self._document.line((*self.at, key))
 
-    def error(self, key: str, problem: str, hint: str | None = None) -> BadInput:
+    def error(self, key: str, problem: str, hint: str | None = None) -> Mistake:
         """The error to raise for the value of `key`."""
-        return self._mistake("bad-setting", key, f"{self._prefix}{key} {problem}", hint)
+        return Mistake("bad-setting", self._document.path, self.line(key), f"{self._prefix}{key} {problem}", hint, key)
 
     def wrong(self, key: str, problem: str, hint: str | None = None) -> None:
         """Raise `error`, or note it while mistakes are gathered."""
@@ -64,7 +66,7 @@ class Table:
         if not self._document.gathering:
             raise error
         key = error.key if isinstance(error, Mistake) else ""
-        mistake = error if isinstance(error, Mistake) else self._mistake(error.code, key, error.message, error.hint)
+        mistake = error if isinstance(error, Mistake) else self.error(key, error.message, error.hint)
         explained = self._lost or key in self._struck or (self._document.mended and key not in self._values)
         if not (explained and mistake.text.endswith(_MISSING)):
             self._document.note(mistake)
@@ -86,9 +88,6 @@ class Table:
                     self._cut_short = True
                     return None
 
-    def _mistake(self, code: str, key: str, text: str, hint: str | None) -> Mistake:
-        return Mistake(code, self._document.path, self.line(key), text, hint, key)
-
     @contextlib.contextmanager
     def about(self, key: str) -> Iterator[None]:
         """Make what the block finds wrong with the value of `key` an error that says where it stands."""
@@ -106,7 +105,8 @@ class Table:
             if self._cut_short and not near:
                 continue
             hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(sorted(set(self._known)))}"
-            mistake = self._mistake("unknown-setting", key, f"unknown setting '{printable(self._prefix + key, 80)}'", hint)
+            text = f"unknown setting '{printable(self._prefix + key, 80)}'"
+            mistake = Mistake("unknown-setting", self._document.path, self.line(key), text, hint, key)
             if not self._document.gathering:
                 raise mistake
             self._document.note(mistake)

@@ -51,7 +51,12 @@ def call(port: int) -> socket.socket:
 
 def sent_through(sock: socket.socket, data: bytes) -> bytes:
     """What comes back of `data`, until the end."""
-    sender = threading.Thread(target=lambda: (sock.sendall(data), sock.shutdown(socket.SHUT_WR)))
+
+    def send() -> None:
+        sock.sendall(data)
+        sock.shutdown(socket.SHUT_WR)
+
+    sender = threading.Thread(target=send)
     sender.start()
     try:
         return everything(sock)
@@ -90,7 +95,7 @@ def test_far_side_that_is_killed_and_started_again_costs_a_waiting_client_nothin
 @several
 def test_everything_runs_in_one_process_group_and_is_seen(nodes: tuple[Home, Home], workers: int) -> None:
     alice, db = nodes
-    alice.pin("bob")
+    bob = alice.pin("bob")
     here, there, own = unused_port(), unused_port(), unused_port()
     with target(echo) as where, far(db, there, where):
         serve = f'[[serve]]\nname = "own"\nlisten = "127.0.0.1:{own}"\ntarget = "{where}"\n'
@@ -100,7 +105,7 @@ def test_everything_runs_in_one_process_group_and_is_seen(nodes: tuple[Home, Hom
             up.hears("listening", tunnel="db")
             with call(here) as sock:
                 assert sent_through(sock, DATA) == DATA
-            with Caller(up_identity(alice)).open(own) as tls:
+            with Caller(bob).open(own) as tls:
                 ping(tls)
             (server,) = peerauth("status", "--json", "--home", alice.home).json["servers"]
             assert server["services"] == [{"name": "own", "address": f"127.0.0.1:{own}"}]
@@ -109,10 +114,6 @@ def test_everything_runs_in_one_process_group_and_is_seen(nodes: tuple[Home, Hom
             shown = peerauth("status", "--home", alice.home).out
             assert f"db on 127.0.0.1:{here} leads to db-1 at 127.0.0.1:{there}" in shown
             assert f"own on 127.0.0.1:{own}, db on 127.0.0.1:{here} (process" in shown
-
-
-def up_identity(home: Home):  # noqa: ANN201 - who is pinned there
-    return home.pin("bob")
 
 
 @several
@@ -181,7 +182,9 @@ def test_node_that_only_has_tunnels_opens_no_door(nodes: tuple[Home, Home]) -> N
     with started(alice, "up") as up:
         up.hears("listening")
         sockets = {link for link in fds(up.process.pid) if link.startswith("socket:")}
-        listening = {line.split()[9] for line in Path("/proc/net/tcp").read_text().splitlines()[1:] if line.split()[3] == "0A"}
+        listening = {
+            line.split()[9] for line in Path("/proc/net/tcp").read_text().splitlines()[1:] if line.split()[3] == "0A"
+        }
         own = {link.removeprefix("socket:[").removesuffix("]") for link in sockets} & listening
         assert len(own) == 1
         with call(here) as sock, pytest.raises(ConnectionResetError):

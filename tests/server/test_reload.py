@@ -165,27 +165,26 @@ def test_group_that_loses_a_member_ends_her_connections_and_no_other(home: Home,
             tls.close()
 
 
+BROKEN = [
+    ('[[serve]]\nlisten = ":1"\ntraget = "x"', 5, "unknown setting 'serve[1].traget'"),
+    ('[[serve]]\nlisten = "127"', 4, "serve[1].listen"),
+    ('[groups]\nx = ["@y"]', 4, "groups.x"),
+    ("[[serve]]\nlisten = 127.0.0.1:1", 4, "not valid TOML"),
+]
+
+
 @several
-@pytest.mark.parametrize(
-    ("text", "line", "words"),
-    [
-        ('[[serve]]\nlisten = ":1"\ntraget = "x"', 5, "unknown setting 'serve[1].traget'"),
-        ('[[serve]]\nlisten = "127"', 4, "serve[1].listen"),
-        ('[groups]\nx = ["@y"]', 4, "groups.x"),
-        ("[[serve]]\nlisten = 127.0.0.1:1", 4, "not valid TOML"),
-    ],
-    ids=["unknown", "bad-value", "group", "no-toml"],
-)
-def test_broken_configuration_changes_nothing_and_is_reported_with_its_line(
-    home: Home, workers: int, text: str, line: int, words: str
-) -> None:
+def test_broken_configuration_changes_nothing_and_is_reported_with_its_line(home: Home, workers: int) -> None:
     caller = Caller(home.pin("alice"))
     with up(home, workers, "one") as node, node.call(caller, "one") as tls:
-        home.configure(text)
-        said = node.reload("problem")
-        assert f"config.toml:{line}: " in said
-        assert words in said
-        ping(tls)
+        for text, line, words in BROKEN:
+            home.configure(text)
+            said = node.reload("problem")
+            assert f"config.toml:{line}: " in said
+            assert words in said
+            ping(tls)
+        (home.home / "config.toml").unlink()
+        node.reload("problem", code="no-config")
         node.call(caller, "one").close()
         node.write(node.service("one"), node.service("two"))
         assert node.reload().endswith("1 new, 1 as before")
