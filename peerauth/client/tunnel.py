@@ -25,14 +25,15 @@ from peerauth.errors import ConnectFailed, PeerAuthError
 from peerauth.net.sockets import close_listener
 from peerauth.net.splice import Side, reset, reset_socket
 from peerauth.tls.transport import TlsTransport
-from peerauth.trust.decision import Admitted, decide
+from peerauth.trust.decision import Admitted, admitted_until, decide
 from peerauth.trust.peers import PeerSet
 
 MOST_WAITING: Final = 128  # for a peer that cannot be reached, in each process
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds between two tries
 _PASSING: Final = {"connection-refused", "timeout", "closed", "closed-unanswered", "unreachable", "no-such-host"}
 _AT_ONCE: Final = 64
-_REST: Final = 0.05  # seconds without accepting when the process has no descriptors left
+_REST: Final = 0.02  # seconds without accepting when there is no room, or no descriptor is left
+_LONG: Final = 30 * 86_400.0  # seconds; who is connected for longer is decided about again when the list changes, at least
 _MOST_TROUBLES: Final = 16
 _SAID_AGAIN: Final = 60.0  # seconds
 
@@ -98,13 +99,15 @@ class Lead:
 
     def _accept(self, listening: socket.socket) -> None:
         for _ in range(_AT_ONCE):
+            if len(self._coming) >= MOST_WAITING and not self._said:  # a crowd, and no trouble: each in turn
+                self._pause(listening)
+                return
             try:
                 sock, _where = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError:  # no descriptors left
-                self._loop.remove_reader(listening.fileno())
-                self._loop.call_later(_REST, self._go_on, listening)
+                self._pause(listening)
                 return
             sock.setblocking(False)
             if len(self._coming) >= MOST_WAITING:
@@ -114,6 +117,10 @@ class Lead:
             task = self._loop.create_task(self._carry(sock))
             self._coming.add(task)
             task.add_done_callback(self._came)
+
+    def _pause(self, listening: socket.socket) -> None:
+        self._loop.remove_reader(listening.fileno())
+        self._loop.call_later(_REST, self._go_on, listening)
 
     def _go_on(self, listening: socket.socket) -> None:
         if listening in self._sockets:
@@ -154,7 +161,8 @@ class Lead:
             reset(near.transport)
             return
         self._pairs.add(near)
-        if far.transport is not None:
+        if isinstance(far.transport, TlsTransport):
+            near.end_at(admission_ends(far.transport))
             far.transport.resume_reading()
 
     async def _reached(self) -> _Far:
@@ -236,6 +244,12 @@ class _Near(Side):
         self.other: Side = far
         far.other = self
         self._ended = ended
+        self._end: asyncio.TimerHandle | None = None
+
+    def end_at(self, seconds: float | None) -> None:
+        """End it in so many seconds, if it is open still."""
+        if seconds is not None:
+            self._end = asyncio.get_running_loop().call_later(seconds, self.end)
 
     def end(self) -> None:
         """End both sides so that they see that it broke."""
@@ -245,7 +259,18 @@ class _Near(Side):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        if self._end is not None:
+            self._end.cancel()
         self._ended(self)
+
+
+def admission_ends(far: TlsTransport) -> float | None:
+    """In how many seconds the certificate of the far side is good no more, by the list as it is now; None: not for long."""
+    certificate = far.session.certificate
+    if certificate is None:
+        return None
+    left = (admitted_until(far.admitted, certificate) - datetime.now(UTC)).total_seconds()
+    return left if left < _LONG else None
 
 
 async def tunnel(

@@ -1,8 +1,9 @@
 """Another configuration on its way from the parent to a worker: through their channel, with the sockets of what is new.
 
-The parent sends, for each service and tunnel that is new, `door` or `way` with its sockets beside the word (SCM_RIGHTS,
-unix(7)), then `prepare` with a file that holds the bytes of config.toml. Both then know the same plan, by the same rule,
-from the same bytes. The worker answers when it has done what may fail, and the parent says `go-over`, or `abandon`.
+The parent says `change` with a number; for each service and tunnel that is new, `door` or `way` with its sockets beside the
+word (SCM_RIGHTS, unix(7)); then `prepare` with a file that holds the bytes of config.toml. Both then know the same plan, by
+the same rule, from the same bytes. The worker answers when it has done what may fail, and the parent says `go-over`, or
+`abandon`.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ class Words:
 class Coming:
     """What a worker has been sent of a configuration that it is to go over to."""
 
+    number: int = 0
     doors: list[Rows] = field(default_factory=list)
     ways: list[Sockets] = field(default_factory=list)
     plan: Plan | None = None
@@ -86,6 +88,11 @@ class Coming:
 def _placed(kept: Sequence[int | None], new: Sequence[T]) -> list[T | None]:
     coming: Iterator[T] = iter(new)
     return [next(coming) if number is None else None for number in kept]
+
+
+def send_number(channel: socket.socket, number: int) -> None:
+    """Tell a worker that a change begins. Raises OSError."""
+    _send_line(channel, f"change {number}\n".encode(), [])
 
 
 def send_rows(channel: socket.socket, rows: Rows) -> None:
@@ -117,7 +124,10 @@ def send_config(channel: socket.socket, data: bytes) -> None:
 
 
 def _send(channel: socket.socket, word: str, descriptors: list[int]) -> None:
-    line = f"{word} {len(descriptors)}\n".encode()
+    _send_line(channel, f"{word} {len(descriptors)}\n".encode(), descriptors)
+
+
+def _send_line(channel: socket.socket, line: bytes, descriptors: list[int]) -> None:
     if socket.send_fds(channel, [line], descriptors) < len(line):
         raise BlockingIOError("the worker does not listen")
 

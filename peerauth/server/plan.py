@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from peerauth.address import Address
-from peerauth.errors import PeerAuthError
+from peerauth.errors import BadInput, PeerAuthError, printable
 from peerauth.server.audit import Event
 from peerauth.server.job import Job
 
@@ -61,6 +61,13 @@ class Plan:
         others = "" if self.after.config.limits == self.before.config.limits else "; the limits are new"
         shown = ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "none"
         return f"config.toml was read again; services and tunnels: {shown}{others}"
+
+
+def as_said(error: Exception) -> PeerAuthError:
+    """What went wrong in getting ready, for people: an application may raise anything."""
+    if isinstance(error, PeerAuthError):
+        return error
+    return BadInput("not-prepared", f"a service could not get ready: {type(error).__name__}: {printable(str(error))}")
 
 
 def unchanged(error: PeerAuthError) -> Event:

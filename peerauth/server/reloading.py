@@ -15,7 +15,7 @@ from peerauth.address import Address
 from peerauth.errors import BadInput, PeerAuthError
 from peerauth.net.sockets import close_listener, open_for_workers, open_listeners
 from peerauth.server.audit import Event
-from peerauth.server.change import Rows, Sockets, send_config, send_rows, send_way
+from peerauth.server.change import Rows, Sockets, send_config, send_number, send_rows, send_way
 from peerauth.server.job import Job
 from peerauth.server.plan import Plan, taken_over, unchanged
 from peerauth.server.site import open_new
@@ -45,6 +45,7 @@ class Reloading:
         self.estate = estate
         self._say = say
         self._wanted = False
+        self._number = 0  # of the latest change
         self._under_way: _UnderWay | None = None
 
     def want(self) -> None:
@@ -79,12 +80,11 @@ class Reloading:
 
     def heard(self, worker: Watched, answer: Any, workers: list[Watched]) -> None:  # noqa: ANN401 - as the worker said it
         """A worker is ready to go over, or cannot."""
-        if self._under_way is None or worker not in self._under_way.waiting:
+        if self._under_way is None or not isinstance(answer, dict) or answer.get("change") != self._number:
             return
         self._under_way.waiting.discard(worker)
-        if isinstance(answer, dict) and answer:
-            error = BadInput(str(answer.get("code")), str(answer.get("message")), answer.get("hint"))
-            self._give_up(error, workers)
+        if error := answer.get("error"):
+            self._give_up(BadInput(str(error.get("code")), str(error.get("message")), error.get("hint")), workers)
 
     def gone(self, worker: Watched) -> None:
         """A worker is dead."""
@@ -102,10 +102,12 @@ class Reloading:
             _close(new)
             self._say(unchanged(error))
             return
+        self._number += 1
         self._under_way = _UnderWay(plan, restart, doors, ways, new, set(workers), time.monotonic() + PATIENCE)
         for worker in workers:
             assert worker.channel is not None
             try:
+                send_number(worker.channel, self._number)
                 for rows in doors:
                     if rows is not None:
                         send_rows(worker.channel, rows)
@@ -113,10 +115,8 @@ class Reloading:
                     if way is not None:
                         send_way(worker.channel, way)
                 send_config(worker.channel, data)
-            except OSError as error:
-                text = f"{worker.shown} does not listen ({error.strerror or error})"
-                self._give_up(BadInput("not-prepared", text), workers)
-                return
+            except OSError:  # it has not listened for long, or is dead already
+                worker.kill()
 
     def _open(self, plan: Plan, new: list[Sockets]) -> tuple[list[Rows | None], list[Sockets | None]]:
         estate = self.estate

@@ -12,12 +12,11 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 from peerauth.address import Address
-from peerauth.errors import PeerAuthError
 from peerauth.net.sockets import bound_address, let_join, open_listeners
 from peerauth.server.doors import discard
 from peerauth.server.job import Job
 from peerauth.server.offers import Offer
-from peerauth.server.plan import Plan, taken_over, unchanged
+from peerauth.server.plan import Plan, as_said, taken_over, unchanged
 from peerauth.server.server import Server
 from peerauth.store.config import Service, read_config
 from peerauth.store.tunnels import Tunnel
@@ -143,8 +142,8 @@ class Reload:
             self._wanted.clear()
             try:
                 await self._go_over()
-            except PeerAuthError as error:
-                self._site.server.report(unchanged(error))
+            except Exception as error:  # noqa: BLE001 - of somebody's application, perhaps: all goes on as before
+                self._site.server.report(unchanged(as_said(error)))
 
     async def _go_over(self) -> None:
         site, server = self._site, self._site.server

@@ -11,7 +11,6 @@ The rules:
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import gc
 import logging
@@ -325,9 +324,7 @@ class Supervisor:
 
     def _kill(self) -> None:
         for worker in self._workers:
-            if worker.pid is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(worker.pid, signal.SIGKILL)
+            worker.kill()
         for worker in self._workers:
             if worker.pid is not None:
                 os.waitpid(worker.pid, 0)

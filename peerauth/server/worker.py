@@ -14,13 +14,12 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from peerauth.errors import PeerAuthError, printable
 from peerauth.net.sockets import bound_address
 from peerauth.server.change import Coming, Rows, Words, received_rows
 from peerauth.server.channel import LogHandler, Outbox, Reporter
 from peerauth.server.contexts import Contexts
 from peerauth.server.job import Job
-from peerauth.server.plan import Plan
+from peerauth.server.plan import Plan, as_said
 from peerauth.server.server import Inherited, Server
 from peerauth.server.site import Place, Site
 from peerauth.server.tally import Tally
@@ -131,37 +130,49 @@ class _Worker:
                 server.doors.stand_in(self._lent(*numbers))
             case "step-back":
                 server.doors.step_back(self._lent(*numbers))
+            case "change":
+                self._forget()
+                (self._coming.number,) = numbers
             case "door":
                 self._coming.doors.append(received_rows(self._words, *numbers))
             case "way":
                 self._coming.ways.append(self._words.sockets(*numbers))
             case "prepare":
-                self._preparing = asyncio.get_running_loop().create_task(self._prepare(self._words.text()))
+                work = self._prepare(self._coming, self._words.text(), self._preparing)
+                self._preparing = asyncio.get_running_loop().create_task(work)
             case "go-over":
                 self._go_over()
             case "abandon":
-                self._preparing = asyncio.get_running_loop().create_task(self._abandon())
+                self._forget()
+                self._preparing = asyncio.get_running_loop().create_task(self._abandon(self._preparing))
             case _:
                 self._ending.put_nowait(word)
 
-    async def _prepare(self, config: bytes) -> None:
+    async def _prepare(self, coming: Coming, config: bytes, before: asyncio.Task[None] | None) -> None:
         """Do what may fail of going over to another configuration, and tell the parent what came of it."""
+        if before is not None:
+            await asyncio.gather(before, return_exceptions=True)
+        answer: dict[str, object] = {"change": coming.number}
         try:
             after, _ = self._job.after(config, self._estate.tally.most)
-            self._coming.plan = Plan.of(self._job, after)
-            await self._site.prepare(self._coming.plan)
-        except PeerAuthError as error:
-            self._outbox.post("prepared", {"code": error.code, "message": error.message, "hint": error.hint})
+            coming.plan = Plan.of(self._job, after)
+            await self._site.prepare(coming.plan)
         except Exception as error:  # noqa: BLE001 - of somebody's application, perhaps: all goes on as before
-            text = f"{type(error).__name__}: {printable(str(error))}"
-            self._outbox.post("prepared", {"code": "not-prepared", "message": text, "hint": None})
-        else:
-            self._outbox.post("prepared", {})
+            said = as_said(error)
+            answer["error"] = {"code": said.code, "message": said.message, "hint": said.hint}
+        self._outbox.post("prepared", answer)
 
-    async def _abandon(self) -> None:
+    async def _abandon(self, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            await asyncio.gather(before, return_exceptions=True)
+        await self._site.abandon()
+
+    def _forget(self) -> None:
+        """Nothing comes of what was sent."""
         self._coming.close()
         self._coming = Coming()
-        await self._site.abandon()
+        if self._preparing is not None:
+            self._preparing.cancel()
 
     def _go_over(self) -> None:
         plan, before = self._coming.plan, self._estate.all()

@@ -8,6 +8,8 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -19,10 +21,11 @@ from peerauth.client.tunnel import Lead
 from peerauth.client.tunnels import Leads, target_of
 from peerauth.errors import BadInput, ConnectFailed, PeerAuthError, TrustRefused
 from peerauth.net.sockets import open_listeners
+from peerauth.store.peerdir import PeerDirectory
 from peerauth.store.tunnels import Tunnel
 from peerauth.trust.peers import PeerSet
 from tests.support.dropin import DEADLINE_S, mint
-from tests.support.engine import Yard, on_loops, running
+from tests.support.engine import Yard, identity, on_loops, running
 from tests.support.targets import unused_port
 
 
@@ -144,9 +147,24 @@ async def test_only_so_many_wait(dialer: Dialer, monkeypatch: pytest.MonkeyPatch
     async with led(dialer, unused_port()) as tunnel:
         with tunnel.call(), tunnel.call():
             await tunnel.carries(2)
+            await tunnel.says(1)
             with tunnel.call() as third:
                 assert await asyncio.to_thread(hear, third) == b"reset"
             assert [error.code for error in tunnel.said if isinstance(error, PeerAuthError)][-1] == "tunnel-full"
+
+
+@on_loops("uvloop")
+async def test_a_crowd_is_carried_in_turn_while_the_far_side_is_well(
+    yard: Yard, dialer: Dialer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_WAITING", 2)
+    yard.pin("alice")
+    async with running(yard) as node, led(dialer, node.port) as tunnel:
+        socks = [tunnel.call() for _ in range(24)]
+        assert await asyncio.gather(*(asyncio.to_thread(hear, sock) for sock in socks)) == [b"hello alice\n"] * 24
+        for sock in socks:
+            sock.close()
+        assert tunnel.said == []
 
 
 @on_loops("uvloop")
@@ -175,6 +193,23 @@ async def test_connections_end_with_the_admission_of_the_peer_they_lead_to(yard:
             tunnel.lead.review(PeerSet.of([dialer.peers().peers["db-1"]]))
             assert await asyncio.to_thread(hear, here) == b"reset"
         await tunnel.carries(0)
+
+
+@on_loops("uvloop")
+async def test_connections_end_when_the_far_certificate_does(tmp_path: Path, yard: Yard) -> None:
+    """By the date that a rotation has noted, which is a moment away."""
+    yard.pin("alice")
+    own = Yard(tmp_path / "own-peers")
+    directory = PeerDirectory(own.path)
+    dialer = Dialer.of(identity("alice"), "alice", lambda: directory.current)
+    async with running(yard) as node, led(dialer, node.port) as tunnel:
+        soon = datetime.now(UTC) + timedelta(seconds=2)
+        own.pin("node", settings=f'[retire]\n"{identity("node").certificate.fingerprint}" = {soon.isoformat()}')
+        directory.refresh()
+        with tunnel.call() as here:
+            assert await asyncio.to_thread(hear, here) == b"hello alice\n"
+            assert await asyncio.to_thread(hear, here) == b"reset"
+        assert datetime.now(UTC) >= soon
 
 
 @on_loops("uvloop")

@@ -7,7 +7,7 @@ import signal
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import pytest
 from tests.support.dropin import DEADLINE_S
 from tests.support.engine import Caller, carry, how_it_ends
 from tests.support.targets import echo, target, unused_port
-from tests.support.workers import Home, Serving, is_alive, ping, started
+from tests.support.workers import Home, Serving, is_alive, ping, started, with_patch
 
 several = pytest.mark.parametrize("workers", [1, 2])
 
@@ -58,11 +58,14 @@ class Node:
 
 
 @contextmanager
-def up(home: Home, workers: int, *names: str, command: str = "up") -> Iterator[Node]:
+def up(
+    home: Home, workers: int, *names: str, command: str = "up", program: Sequence[str] = ("-m", "peerauth")
+) -> Iterator[Node]:
+    """Relays of these names, which run."""
     with target(echo) as where:
         node = Node(home, where, workers)
         node.write(*map(node.service, names))
-        with started(home, command) as node.serving:
+        with started(home, command, program=program) as node.serving:
             for name in names:
                 node.serving.hears("listening", service=name)
             yield node
@@ -269,6 +272,32 @@ def test_worker_that_dies_while_others_go_over_is_not_waited_for(home: Home) -> 
         node.serving.pid(2, times=2)
         for _ in range(6):
             node.call(caller, "two").close()
+
+
+def test_worker_that_cannot_get_ready_keeps_all_of_them_as_they_are(home: Home, tmp_path: Path) -> None:
+    """The first to make the service "two" ready succeeds, and nobody else ever does."""
+    caller = Caller(home.pin("alice"))
+    patch = f"""
+import os, peerauth.server.doors as doors
+real = doors.make_offer
+async def once(service, audit):
+    if service.name == "two":
+        os.close(os.open({str(tmp_path / "taken")!r}, os.O_CREAT | os.O_EXCL))
+    return await real(service, audit)
+doors.make_offer = once
+"""
+    with up(home, 2, "one", program=with_patch(patch)) as node, node.call(caller, "one") as tls:
+        for _ in range(2):
+            node.write(node.service("two"), node.service("three"))
+            assert "FileExistsError" in node.reload("problem", code="not-prepared")
+            assert node.is_shut("two")
+            assert node.is_shut("three")
+            ping(tls)
+        node.write(node.service("one"), node.service("three"))
+        assert node.reload().endswith("1 new, 1 as before")
+        for _ in range(4):
+            node.call(caller, "three").close()
+        ping(tls)
 
 
 def test_a_server_that_the_command_line_describes_does_not_follow_config_toml(home: Home) -> None:
