@@ -11,7 +11,7 @@ import contextlib
 import functools
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from peerauth.server.audit import Audit
 from peerauth.server.contexts import Contexts
@@ -32,7 +32,7 @@ class Door:
 
 def is_the_same(before: Service, after: Service) -> bool:
     """Whether what is behind the door stays as it is: then only who may come in can differ."""
-    return (before.name, before.kind) == (after.name, after.kind)
+    return replace(before, listen=after.listen, policy=after.policy) == after
 
 
 class Doors:

@@ -195,10 +195,9 @@ def test_broken_configuration_changes_nothing_and_is_reported_with_its_line(home
         ping(tls)
 
 
-@several
-def test_address_that_is_taken_keeps_everything_as_it_was(home: Home, workers: int) -> None:
+def test_address_that_is_taken_keeps_everything_as_it_was(home: Home) -> None:
     caller = Caller(home.pin("alice"))
-    with up(home, workers, "one") as node, socket.create_server(("127.0.0.1", node.ports["three"])):
+    with up(home, 2, "one") as node, socket.create_server(("127.0.0.1", node.ports["three"])):
         node.write(node.service("two"), node.service("three"))
         assert "cannot listen on" in node.reload("problem", code="cannot-listen")
         node.call(caller, "one").close()
@@ -216,10 +215,9 @@ def test_listening_at_every_address_instead_of_one_needs_no_gap(home: Home, work
         node.call(caller, "one").close()
 
 
-@several
-def test_what_needs_a_restart_is_said_and_stays_as_it_is(home: Home, workers: int) -> None:
+def test_what_needs_a_restart_is_said_and_stays_as_it_is(home: Home) -> None:
     caller = Caller(home.pin("alice"))
-    with up(home, workers, "one") as node:
+    with up(home, 2, "one") as node:
         text = f'min_tls = "1.2"\n{node.service("one")}[limits]\nworkers = 3\n'
         home.configure(text)
         said = node.reload("problem", code="restart-needed")
@@ -229,10 +227,9 @@ def test_what_needs_a_restart_is_said_and_stays_as_it_is(home: Home, workers: in
             Caller(home.pin("alice"), tls12=True).open(node.ports["one"])
 
 
-@several
-def test_limits_count_for_new_connections(home: Home, workers: int) -> None:
+def test_limits_count_for_new_connections(home: Home) -> None:
     caller = Caller(home.pin("alice"))
-    with up(home, workers, "one") as node:
+    with up(home, 2, "one") as node:
         first, second = node.call(caller, "one"), node.call(caller, "one")
         node.write(node.service("one"), limits="max_connections = 2")
         assert node.reload().endswith("; the limits are new")
@@ -290,8 +287,7 @@ doors.make_offer = once
         for _ in range(2):
             node.write(node.service("two"), node.service("three"))
             assert "FileExistsError" in node.reload("problem", code="not-prepared")
-            assert node.is_shut("two")
-            assert node.is_shut("three")
+            node.serving.until(lambda: node.is_shut("two") and node.is_shut("three"))
             ping(tls)
         node.write(node.service("one"), node.service("three"))
         assert node.reload().endswith("1 new, 1 as before")
@@ -321,10 +317,9 @@ def test_serve_follows_its_services_as_up_does(home: Home) -> None:
         node.call(caller, "two").close()
 
 
-@several
-def test_unix_socket_goes_with_its_service(home: Home, workers: int, tmp_path: Path) -> None:
+def test_unix_socket_goes_with_its_service(home: Home, tmp_path: Path) -> None:
     home.pin("alice")
-    with up(home, workers, "one") as node:
+    with up(home, 2, "one") as node:
         path = tmp_path / "socket"
         node.write(node.service("one"), f'[[serve]]\nname = "u"\nlisten = "unix:{path}"\ntarget = "{node.where}"\n')
         node.reload()
