@@ -91,6 +91,12 @@ class Reloading:
         if self._under_way is not None:
             self._under_way.waiting.discard(worker)
 
+    def end(self) -> None:
+        """The node stops: close what was opened for a change that nothing comes of."""
+        change, self._under_way, self._wanted = self._under_way, None, False
+        if change is not None:
+            _close(change.new)
+
     def _begin(self, workers: list[Watched]) -> None:
         new: list[Sockets] = []
         try:

@@ -123,7 +123,7 @@ def open_new(
 
 
 class Reload:
-    """How a process that is alone follows config.toml. `tell` hears what came of it, and `now` what listens where then."""
+    """How a process that is alone follows config.toml. `told`: it has gone over, and other things may listen now."""
 
     def __init__(self, site: Site, told: Callable[[], None]) -> None:
         self._site = site

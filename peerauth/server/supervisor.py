@@ -318,6 +318,7 @@ class Supervisor:
                 self._kill()
 
     def _close_doors(self) -> None:
+        self._reloading.end()
         for sock in self._estate.all():
             if sock.fileno() >= 0:
                 close_listener(sock)
