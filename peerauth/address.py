@@ -34,6 +34,15 @@ class Address:
         except ValueError:
             return False
 
+    def overlaps(self, other: Address) -> bool:
+        """Whether nobody can listen at both: they are the same, or one is every interface. Port 0 is any free one."""
+        if self.path is not None or other.path is not None:
+            return self.path == other.path
+        if self.port != other.port or not self.port:
+            return False
+        mine, theirs = _interfaces(self.host), _interfaces(other.host)
+        return any(a == b or (a.startswith(b[:2]) and "*" in (a[2:], b[2:])) for a in mine for b in theirs)
+
     @property
     def server_name(self) -> str | None:
         """What to send as SNI: a DNS name; never an IP address (RFC 6066 section 3)."""
@@ -42,6 +51,17 @@ class Address:
         except ValueError:
             return self.host or None
         return None
+
+
+def _interfaces(host: str) -> set[str]:
+    """Where a listening host is, by family: `4/127.0.0.1`, `6/*` for every interface."""
+    if host in ("", "localhost"):
+        return {"4/*", "6/*"} if not host else {"4/127.0.0.1", "6/::1"}
+    try:
+        found = ipaddress.ip_address(host)
+    except ValueError:
+        return {f"?/{host}"}
+    return {f"{found.version}/{'*' if found.is_unspecified else found}"}
 
 
 def parse_address(text: str, *, default_port: int | None = None, what: str = "address") -> Address:

@@ -33,6 +33,11 @@ class Described:
     allow: list[str] | None = None
     on_unknown: OnUnknown | None = None
 
+    @property
+    def anything(self) -> bool:
+        """Whether a service is described at all; otherwise those of config.toml are meant."""
+        return bool(self.listen or self.allow or self.on_unknown or self._given())
+
     def services(self, config: Config) -> tuple[Service, ...]:
         """The service, once for each place where it listens; those of config.toml where no option describes any."""
         from peerauth.store.config import Service, policy_for
@@ -40,7 +45,7 @@ class Described:
 
         given = self._given()
         self._check(list(given))
-        if not (self.listen or self.allow or given or self.on_unknown):
+        if not self.anything:
             if config.services:
                 return config.services
             return (Service("hello", Address("0.0.0.0", DEFAULT_PORT)),)  # noqa: S104 - a server serves

@@ -35,6 +35,7 @@ COMMANDS = {
     "keygen": ("keygen:keygen", "Make this node's private key and certificate, config.toml and peers/."),
     "id": ("identity:identity", "Show this node's name, fingerprint and validity."),
     "serve": ("serve:serve", "Run the services of config.toml, or the one described by the options, for pinned peers only."),
+    "up": ("up:up", "Run every service and every tunnel of config.toml, and follow it when it changes."),
     "status": (
         "status:status",
         "Show how this node stands: its certificate, its peers, its services, and the server that runs here.",

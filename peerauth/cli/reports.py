@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from peerauth.address import Address
 from peerauth.cli.ui import Ui
 from peerauth.errors import counted
+from peerauth.store.tunnels import Tunnel
 
 if TYPE_CHECKING:
     from peerauth.server.audit import Event
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 _NAMED = 5  # peers, when it is said for whom a service is
 _LOUD = {
-    "refused", "denied", "ended", "problem", "target-down", "left-out", "worker-ended", "command-ended", "expires",
+    "refused", "denied", "ended", "problem", "target-down", "tunnel-down", "left-out", "worker-ended", "command-ended", "expires",
 }  # fmt: skip
 
 
@@ -33,6 +35,7 @@ class Reports:
         self._directory = directory
         self._on_terminal = _is_terminal()
         self._listening = False
+        self._listed: list[tuple[Service | Tunnel, Address]] = []
 
     @property
     def outlet(self) -> int | None:
@@ -65,24 +68,43 @@ class Reports:
         """A library of a worker has something to say."""
         self._ui.notice(text)
 
-    def listening(self, service: Service, address: Address) -> None:
-        """A service is ready."""
+    def list(self, places: Sequence[tuple[Service | Tunnel, Address]]) -> None:
+        """This is what listens now; what did before is not said again."""
+        before, self._listed = self._listed, list(places)
+        for what, address in self._listed:
+            if (what, address) not in before:
+                self.listening(what, address)
+
+    def listening(self, what: Service | Tunnel, address: Address) -> None:
+        """A service or a tunnel is ready."""
         self._listening = True
-        peers = (peer.name for peer in self._directory.current if service.policy.allows(peer))
+        if isinstance(what, Tunnel):
+            self._leading(what, address)
+            return
+        peers = (peer.name for peer in self._directory.current if what.policy.allows(peer))
         first = list(islice(peers, _NAMED))
-        everyone = service.policy.names is None
+        everyone = what.policy.names is None
         count = len(self._directory.current) if everyone else len(first) + sum(1 for _ in peers)
         if self._ui.json:
-            self._ui.emit({"event": "listening", "service": service.name, "address": str(address), "peers": count})
+            self._ui.emit({"event": "listening", "service": what.name, "address": str(address), "peers": count})
             return
-        self._ui.say(f"{self._config.name} {service.kind} on {address} for {_named(first, count)}")
-        if service.on_unknown == "explain":
+        self._ui.say(f"{self._config.name} {what.kind} on {address} for {_named(first, count)}")
+        if what.on_unknown == "explain":
             self._ui.say("everybody else is told why not, in HTTP")
 
-    def stopping(self, connections: int) -> None:
-        """So many connections are open and get time to end."""
+    def _leading(self, tunnel: Tunnel, address: Address) -> None:
+        if self._ui.json:
+            said = {"tunnel": tunnel.name, "address": str(address), "peer": tunnel.peer}
+            self._ui.emit({"event": "listening", **said})
+            return
+        peer = self._directory.current.get(tunnel.peer)
+        where = str(tunnel.address) if tunnel.address else peer.address if peer else None
+        self._ui.say(f"{address} leads to {tunnel.peer}{f' at {where}' if where else ''}")
+
+    def stopping(self, connections: int, drain: float) -> None:
+        """So many connections are open and get so many seconds to end."""
         left = f"{counted(connections, 'open connection')} {'has' if connections == 1 else 'have'}"
-        self._ui.say(f"stopping; {left} {self._config.limits.drain:g} s to end")
+        self._ui.say(f"stopping; {left} {drain:g} s to end")
 
     def status(self, totals: Totals) -> None:
         """What SIGUSR1 asks for: the counts since the start."""

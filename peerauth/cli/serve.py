@@ -112,4 +112,5 @@ def serve(
         allow=allow,
         on_unknown=on_unknown,
     )
-    offer(ui, own, described.services(own.config), workers)
+    choose = None if described.anything else (lambda config: (described.services(config), ()))
+    offer(ui, own, described.services(own.config), workers, choose=choose)

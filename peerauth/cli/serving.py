@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from peerauth.address import Address
 from peerauth.cli.node import load_peers, run
 from peerauth.cli.reports import Reports
 from peerauth.cli.ui import Ui
@@ -24,28 +23,54 @@ if TYPE_CHECKING:
     import asyncio
 
     from peerauth.server.audit import Event
+    from peerauth.server.beside import Tunnels
+    from peerauth.server.job import Choose, Job
     from peerauth.server.server import Server
-    from peerauth.server.worker import Job
+    from peerauth.server.site import Reload, Site
     from peerauth.store.config import Config, Service
     from peerauth.store.own import Own
     from peerauth.store.peerdir import PeerDirectory
+    from peerauth.store.tunnels import Tunnel
 
 _LOOK_AT_COMMANDS_S = 0.25
 _LAST_THREADS = 1.0  # seconds
 
 
-def offer(ui: Ui, own: Own, services: tuple[Service, ...], workers: int | None) -> None:
-    """Offer these services to the pinned peers until told to stop, in so many processes (None: as configured)."""
+def offer(
+    ui: Ui,
+    own: Own,
+    services: tuple[Service, ...],
+    workers: int | None,
+    *,
+    tunnels: tuple[Tunnel, ...] | None = None,
+    choose: Choose | None = None,
+) -> None:
+    """Offer these services to the pinned peers until told to stop, in so many processes (None: as configured).
+
+    `tunnels`: what leads to peers meanwhile; None where that is not asked for. `choose`: what of config.toml is run, where
+    that is followed.
+    """
     config = own.config
     _check_roots(services, config)
     directory = load_peers(ui, config.peers)
-    _warn_of_strangers(ui, services, directory)
+    _warn_of_strangers(ui, services, tunnels or (), directory)
 
-    from peerauth.server.worker import Job
+    from peerauth.server.job import Job
     from peerauth.store.kinds import Command
 
+    job = Job(
+        own.identity,
+        directory,
+        services,
+        config,
+        run,
+        own,
+        _carrying(own, directory),
+        tunnels or (),
+        None if tunnels is None else _tunnelling(own, directory),
+        choose,
+    )
     reports = Reports(ui, config, directory)
-    job = Job(own.identity, directory, services, config, run, own, _carrying(own, directory))
     number = config.limits.workers if workers is None else workers
     if any(isinstance(service.kind, Command) for service in services):
         from peerauth.server.commands import Commands
@@ -95,6 +120,43 @@ def _check_roots(services: tuple[Service, ...], config: Config) -> None:
         check_root(root.directory, config)
 
 
+def _tunnelling(own: Own, directory: PeerDirectory) -> Callable[[Callable[[Event], None]], Tunnels]:
+    """What carries local connections to peers, and says what keeps it from doing so."""
+    from peerauth.client.dial import Dialer
+    from peerauth.client.renewal import Renewal
+    from peerauth.client.tunnels import Leads
+    from peerauth.server.audit import Event
+
+    config = own.config
+
+    def carry(report: Callable[[Event], None]) -> Tunnels:
+        def told(tunnel: Tunnel, error: BaseException | None) -> None:
+            if error is None:
+                report(
+                    Event(
+                        "tunnel-up",
+                        f"the tunnel '{tunnel.name}' reaches {tunnel.peer} again",
+                        peer=tunnel.peer,
+                        service=tunnel.name,
+                    )
+                )
+                return
+            hint, code = getattr(error, "hint", None), getattr(error, "code", "unexpected")
+            text = f"the tunnel '{tunnel.name}' does not reach {tunnel.peer}: {getattr(error, 'message', error)}"
+            report(Event("tunnel-down", text, hint, peer=tunnel.peer, service=tunnel.name, code=code))
+
+        def tell(text: str, hint: str | None) -> None:
+            report(Event("problem", text, hint, code="renewal"))
+
+        renewal = Renewal(config, directory, own.identity, tell)
+        dialer = Dialer.of(
+            own.identity, config.name, lambda: directory.current, min_tls=config.min_tls, own=own, renewal=renewal
+        )
+        return Leads(dialer, told)
+
+    return carry
+
+
 def _carrying(own: Own, directory: PeerDirectory) -> Callable[[Callable[[Event], None]], Coroutine[Any, Any, None]]:
     """What carries a rotation of this node forward in the background, and says so as the server does."""
     from peerauth.client.carrying import News, carry_on
@@ -112,13 +174,18 @@ def _carrying(own: Own, directory: PeerDirectory) -> Callable[[Callable[[Event],
     return carrying
 
 
-def _warn_of_strangers(ui: Ui, services: tuple[Service, ...], directory: PeerDirectory) -> None:
-    """Say who is allowed and not pinned: it may be a slip of the pen, or somebody who is still to come."""
+def _warn_of_strangers(ui: Ui, services: tuple[Service, ...], tunnels: tuple[Tunnel, ...], directory: PeerDirectory) -> None:
+    """Say who is named and not pinned: it may be a slip of the pen, or somebody who is still to come."""
     pinned = directory.current
     allowed = [(s.name, policy.names or ()) for s in services for policy in s.policies]
     named = [(service, name) for service, names in allowed for name in sorted(names) if name not in pinned]
     for service, name in dict.fromkeys(named):
         ui.warn(f"the service '{service}' is for {name}, who is not pinned", f"peerauth peer add FILE --name {name}")
+    from peerauth.store.tunnels import doubts
+
+    for tunnel in tunnels:
+        for text, hint in doubts(tunnel, pinned):
+            ui.warn(text, hint)
 
 
 def _with_workers(job: Job, number: int, reports: Reports) -> None:
@@ -131,20 +198,15 @@ def _with_workers(job: Job, number: int, reports: Reports) -> None:
 
 async def _alone(job: Job, reports: Reports) -> None:
     """Serve in this process: SIGTERM lets connections finish for a while, SIGINT or a second signal does not."""
-    import asyncio
-
+    from peerauth.server.site import Reload, Site
     from peerauth.server.unless_told import unless_told
 
     server = job.server(reports.event)
-    told = _listen_to_signals(server, reports)
-    places: list[tuple[Service, Address]] = []
-
-    async def open_all() -> None:
-        for service in job.services:
-            places.extend([(service, address) for address in await server.add_service(service)])
-
+    site = Site(job, server)
+    reload = Reload(site, lambda: reports.list(site.places))
+    told = _listen_to_signals(server, reload, reports)
     try:
-        ended = await unless_told(open_all(), told)
+        ended = await unless_told(site.open(), told)
     except BaseException:
         await server.stop(0)
         raise
@@ -153,20 +215,18 @@ async def _alone(job: Job, reports: Reports) -> None:
         return
     gc.collect()
     gc.freeze()  # what is here now stays: walking through it again and again would hold the loop up
-    with _shown(job, server, [(service.name, address) for service, address in places]):
-        for service, address in places:
-            reports.listening(service, address)
-        watching = None if job.ended is None else asyncio.create_task(_tell_when_ended(job.ended, reports, told))
-        number = await told.get()
-        if watching is not None:
-            watching.cancel()
-        if number is signal.SIGINT:
+    server.do_also(reload.follow())
+    with _shown(site):
+        reports.list(site.places)
+        if job.ended is not None:
+            server.do_also(_tell_when_ended(job.ended, reports, told))
+        if await told.get() is signal.SIGINT:
             await server.stop(0)
         else:
             if len(server.live):
-                reports.stopping(len(server.live))
+                reports.stopping(len(server.live), server.limits.drain)
             await server.drain(told.get())
-    _end_soon(job.services)
+    _end_soon(site.job.services)
 
 
 async def _tell_when_ended(ended: Callable[[], Event | None], reports: Reports, told: asyncio.Queue[signal.Signals]) -> None:
@@ -180,14 +240,14 @@ async def _tell_when_ended(ended: Callable[[], Event | None], reports: Reports, 
 
 
 @contextlib.contextmanager
-def _shown(job: Job, server: Server, places: list[tuple[str, Address]]) -> Iterator[None]:
+def _shown(site: Site) -> Iterator[None]:
     """Let `status` see how this process stands, while the block runs."""
     import asyncio
 
     from peerauth.server.window import Standing, Window
 
-    standing = Standing(places, server.live.share.tally, datetime.now(UTC))
-    window = Window(job.config.path.parent, lambda: standing.facts(1))
+    standing = Standing(lambda: site.places, site.server.live.share.tally, datetime.now(UTC))
+    window = Window(site.job.config.path.parent, lambda: standing.facts(1))
     window.open()
     if (descriptor := window.fd) is None:
         yield
@@ -201,7 +261,7 @@ def _shown(job: Job, server: Server, places: list[tuple[str, Address]]) -> Itera
         window.close()
 
 
-def _listen_to_signals(server: Server, reports: Reports) -> asyncio.Queue[signal.Signals]:
+def _listen_to_signals(server: Server, reload: Reload, reports: Reports) -> asyncio.Queue[signal.Signals]:
     """How this process is told to end. Before anybody hears that we serve: who hears it may tell us to stop."""
     import asyncio
 
@@ -213,6 +273,7 @@ def _listen_to_signals(server: Server, reports: Reports) -> asyncio.Queue[signal
             told.put_nowait(signal.SIGTERM)
         else:
             server.look_again()
+            reload.want()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         if sys.platform == "win32":

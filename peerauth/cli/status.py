@@ -184,6 +184,15 @@ def _facts(found: Status) -> dict[str, Any]:
             {"name": service.name, "listen": service.listen, "target": service.kind.leads_to, "peers": count}
             for service, count in found.allowed
         ],
+        "tunnels": [
+            {
+                "name": tunnel.name,
+                "listen": tunnel.listen,
+                "peer": tunnel.peer,
+                "address": None if tunnel.address is None else str(tunnel.address),
+            }
+            for tunnel in found.config.tunnels
+        ],
         "serving": found.serving,
         "servers": found.servers,
         "pending": len(found.pending),
@@ -213,8 +222,9 @@ def _lines(ui: Ui, found: Status) -> list[tuple[str, str]]:
     soon = [ending for ending in found.within(max(expiry.LEVELS)) if ending not in urgent]
     lines += [("soon", f"{ending.name} {expiry.sentence(ending.not_after, found.now)}") for ending in soon[:_SHOWN]]
     lines += [("service", _service(service, count)) for service, count in found.allowed]
-    if not found.allowed:
+    if not found.allowed and not found.config.tunnels:
         lines.append(("service", "none in config.toml; serve says hello"))
+    lines += [("tunnel", f"{tunnel.name} on {tunnel.listen} {tunnel}") for tunnel in found.config.tunnels]
     lines += [("serving", _server(server)) for server in found.servers]
     if not found.servers:
         lines.append(("serving", "yes; it cannot be asked how it stands" if found.serving else "no"))
@@ -261,7 +271,8 @@ def _server(server: dict[str, Any]) -> str:
     """A server that runs, in a line; what it says is not ours, and may be of another version."""
     if not server:
         return "yes, but it does not answer"
-    places = ", ".join(f"{place['name']} on {place['address']}" for place in _rows(server.get("services")))
+    running = (*_rows(server.get("services")), *_rows(server.get("tunnels")))
+    places = ", ".join(f"{place['name']} on {place['address']}" for place in running)
     refused = server.get("refused")
     counts = refused.items() if isinstance(refused, dict) else ()
     said = ", ".join(f"{count} {code}" for code, count in counts) or "0"

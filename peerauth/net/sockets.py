@@ -9,6 +9,7 @@ import os
 import socket
 import stat
 import sys
+from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
@@ -20,11 +21,14 @@ from peerauth.store.socketfile import SocketFile
 BACKLOG = 1024
 
 
-def open_listeners(address: Address, file: SocketFile | None = None, *, joinable: bool = False) -> list[socket.socket]:
+def open_listeners(
+    address: Address, file: SocketFile | None = None, *, joinable: bool = False, joining: bool = False
+) -> list[socket.socket]:
     """Non-blocking listening sockets for an address; an empty host is every interface, IPv4 and IPv6.
 
     `file`: what becomes of a Unix socket's file.
-    `joinable`: more sockets of this user may listen at the same TCP addresses later on; nobody may do so already.
+    `joinable`: more sockets of this user may listen at the same TCP addresses later on; nobody may do so already, but others
+    that may be joined (`let_join`), if these are `joining`.
 
     Raises PeerAuthError("cannot-listen") with the reason and what to try.
     """
@@ -45,15 +49,13 @@ def open_listeners(address: Address, file: SocketFile | None = None, *, joinable
             except OSError:
                 continue  # this machine has no IPv6
             sockets.append(sock)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.setblocking(False)
-            sock.bind((where[0], port, *where[2:]))
+            if joining:
+                let_join([sock])
+            _bind(sock, (where[0], port, *where[2:]))
             port = port or sock.getsockname()[1]  # port 0 with two families: one free port for both
-            if joinable:  # not before bind: that would join whoever else listens there, without a word
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            let_join([sock], may=joinable or joining)  # not before bind: that joins whoever else listens there
             sock.listen(BACKLOG)
+            let_join([sock], may=joinable)
     except OSError as error:
         for sock in sockets:
             sock.close()
@@ -63,7 +65,55 @@ def open_listeners(address: Address, file: SocketFile | None = None, *, joinable
     return sockets
 
 
-def open_for_workers(address: Address, workers: int, file: SocketFile | None = None) -> list[list[socket.socket]]:
+def _bind(sock: socket.socket, where: tuple[object, ...]) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    sock.setblocking(False)
+    sock.bind(where)
+
+
+def why_not(address: Address) -> PeerAuthError | None:
+    """What keeps us from listening there just now; found out by binding to it for a moment, where that touches nobody."""
+    if address.path is not None:
+        return _why_no_socket(Path(address.path), address)
+    try:
+        found = socket.getaddrinfo(address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError):
+        return PeerAuthError("cannot-listen", f"{address.host} is no address of this machine", "try 0.0.0.0 or 127.0.0.1")
+    for family, kind, protocol, _, where in dict.fromkeys(found):
+        try:
+            sock = socket.socket(family, kind, protocol)
+        except OSError:
+            continue
+        with sock:
+            try:
+                _bind(sock, tuple(where))
+            except OSError as error:
+                return _cannot_listen(address, error)
+    return None
+
+
+def _why_no_socket(path: Path, address: Address) -> PeerAuthError | None:
+    if not path.parent.is_dir():
+        return PeerAuthError("no-such-file", f"there is no directory {path.parent}", f"mkdir {path.parent}")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        return _cannot_listen(address, PermissionError(errno.EACCES, "no"))
+    if os.path.lexists(path) and not _is_abandoned(str(path)):
+        return _cannot_listen(address, OSError(errno.EADDRINUSE, "there"))
+    return None
+
+
+def let_join(sockets: Iterable[socket.socket], *, may: bool = True) -> None:
+    """Say whether more sockets of this user may listen where these do, where the system knows of such a thing."""
+    for sock in sockets:
+        if sock.family != socket.AF_UNIX and hasattr(socket, "SO_REUSEPORT"):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, may)
+
+
+def open_for_workers(
+    address: Address, workers: int, file: SocketFile | None = None, *, joining: bool = False
+) -> list[list[socket.socket]]:
     """Listening sockets for each worker, to be opened before there are workers. Raises PeerAuthError("cannot-listen").
 
     On Linux everyone has TCP sockets of their own at the same address, and the kernel deals new connections out among them
@@ -71,7 +121,7 @@ def open_for_workers(address: Address, workers: int, file: SocketFile | None = N
     """
     if address.path is not None or sys.platform != "linux":
         return [open_listeners(address, file)] * workers
-    rows = [open_listeners(address, joinable=True)]
+    rows = [open_listeners(address, joinable=True, joining=joining)]
     try:
         while len(rows) < workers:
             rows.append([])
@@ -87,12 +137,8 @@ def open_for_workers(address: Address, workers: int, file: SocketFile | None = N
 def _beside(first: socket.socket) -> socket.socket:
     sock = socket.socket(first.family, first.type, first.proto)
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if first.family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.setblocking(False)
-        sock.bind(first.getsockname())
+        let_join([sock])
+        _bind(sock, first.getsockname())
         sock.listen(BACKLOG)
     except OSError:
         sock.close()
@@ -162,16 +208,18 @@ def _is_abandoned(path: str) -> bool:
 
 def _cannot_listen(address: Address, error: OSError) -> PeerAuthError:
     hint = {
-        errno.EADDRINUSE: "another program listens there; choose another port with --listen",
-        errno.EACCES: "ports below 1024 need privileges; choose another port with --listen",
+        errno.EADDRINUSE: "another program listens there; choose another port",
+        errno.EACCES: "ports below 1024 need privileges; choose another port",
         errno.EADDRNOTAVAIL: "this machine has no such address; try 0.0.0.0 or 127.0.0.1",
     }.get(error.errno or 0)
     if address.path is not None:
-        taken = "it is there already; choose another path with --listen"
+        taken = "it is there already; choose another path"
         foreign = "only root gives a file to another user; a group may be given that this user is in"
         hint = {errno.EADDRINUSE: taken, errno.EPERM: foreign}.get(error.errno or 0)
     reason = os.strerror(error.errno) if error.errno else str(error)
-    return PeerAuthError("cannot-listen", f"cannot listen on {address}: {reason}", hint)
+    found = PeerAuthError("cannot-listen", f"cannot listen on {address}: {reason}", hint)
+    found.__cause__ = error
+    return found
 
 
 def close_listener(sock: socket.socket) -> None:

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import Callable
 
 from peerauth.net.reach import tune
 
@@ -66,64 +65,21 @@ class Side(asyncio.Protocol):
             reset(other)
 
 
-class Front(Side):
-    """The side that came first; what it says waits, and no more is read, until the other side is reached."""
-
-    def __init__(self, dial: Callable[[Side], asyncio.Task[None]], far: Side | None = None) -> None:
-        super().__init__()
-        self._dial = dial
-        self._dialling: asyncio.Task[None] | None = None
-        self._joined = False
-        self._early: list[bytes] = []
-        self.other = far or Side()
-        self.other.other = self
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self._dialling = self._dial(self.other)
-        self._dialling.add_done_callback(self._dialled)
-
-    def data_received(self, data: bytes) -> None:
-        if self._joined:
-            super().data_received(data)
-            return
-        # Pausing in connection_made would be the natural thing, but uvloop begins to read after it all the same.
-        self._early.append(data)
-        assert self.transport is not None
-        self.transport.pause_reading()
-
-    def eof_received(self) -> bool:
-        if self._joined:
-            return super().eof_received()
-        self.ended = True
-        return True
-
-    def _dialled(self, task: asyncio.Task[None]) -> None:
-        assert self.transport is not None
-        if task.cancelled() or task.exception() is not None:
-            reset(self.transport)
-        elif self.transport.is_closing():
-            if self.other.transport is not None:
-                reset(self.other.transport)
-        else:
-            self._joined = True
-            self.transport.resume_reading()  # before writing: that may find that the far side wants a pause
-            for data in self._early:
-                super().data_received(data)
-            self._early.clear()
-            if self.ended:
-                super().eof_received()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._dialling is not None:
-            self._dialling.cancel()
-        super().connection_lost(exc)
-
-
 def reset(transport: asyncio.Transport) -> None:
     """End a connection so that the other side sees that it broke."""
     sock = transport.get_extra_info("socket")
-    if sock is not None and sock.family != socket.AF_UNIX:
+    if sock is not None:
+        _reset_on_close(sock)
+    transport.abort()
+
+
+def reset_socket(sock: socket.socket) -> None:
+    """The same for a socket that no transport has."""
+    _reset_on_close(sock)
+    sock.close()
+
+
+def _reset_on_close(sock: socket.socket) -> None:
+    if sock.family != socket.AF_UNIX:
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-    transport.abort()

@@ -40,7 +40,7 @@ class Arrivals:
     """Everyone in the handshake, by descriptor and by source. For one thread."""
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self.limit = limit
         self._by_fd: dict[int, Arrival] = {}
         self._by_source: dict[str, dict[Arrival, None]] = {}
 
@@ -63,7 +63,7 @@ class Arrivals:
     @property
     def is_full(self) -> bool:
         """Whether somebody must go before somebody else comes."""
-        return len(self._by_fd) >= self._limit
+        return len(self._by_fd) >= self.limit
 
     def enter(self, arrival: Arrival) -> None:
         """Note somebody new."""

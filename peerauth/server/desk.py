@@ -54,9 +54,11 @@ class Office:
     refusals: Refusals = field(init=False)
 
     def __post_init__(self) -> None:
-        config, policies = self.config, self.policies
-        state = self.state if config is not None and config.remember else None
-        self.refusals = Refusals(self.audit, state, lambda: reserved_names(config, policies) if config else frozenset())
+        state = self.state if self.config is not None and self.config.remember else None
+        self.refusals = Refusals(self.audit, state, self._reserved)
+
+    def _reserved(self) -> frozenset[str]:
+        return reserved_names(self.config, self.policies) if self.config else frozenset()
 
     @property
     def state(self) -> State:

@@ -39,7 +39,7 @@ class Shared:
     audit: Audit
     desk: Desk
     explainer: Explainer
-    limits: Limits
+    limits: Callable[[], Limits]
     buffer: Scratch
     awake: Awake
     close: Callable[[socket.socket], None] = close_listener
@@ -58,9 +58,12 @@ class Listener:
     ) -> None:
         self._shared = shared
         self.sockets = sockets
-        self._policy = policy
+        self.policy = policy
         self._begin = begin
         self._serve = serve
+        self._open = 0  # admitted connections
+        self.none_left = asyncio.Event()
+        self.none_left.set()
 
     def start(self) -> None:
         """Begin to accept."""
@@ -80,6 +83,12 @@ class Listener:
         for sock in self.sockets:
             if sock.fileno() >= 0:
                 self._shared.close(sock)
+
+    def hand_over(self) -> list[socket.socket]:
+        """Accept no more, and give the sockets away to another; who is in the handshake comes in here still."""
+        sockets, self.sockets = self.sockets, []
+        self._shared.porch.leave(sockets)
+        return sockets
 
     def arrived(self, arrival: Arrival, error: Exception | None) -> None:
         """This one's handshake is done, or has failed."""
@@ -118,11 +127,11 @@ class Listener:
             peers = self._shared.peers()
             now = datetime.now(UTC)
             share = self._shared.live.share
-            decision = decide(der, peers, self._policy, remote, now=now)
+            decision = decide(der, peers, self.policy, remote, now=now)
             if isinstance(decision, Admitted) and decision.peer.settings.max_connections is not None:
                 count = share.count(decision.peer.name)
-                decision = decide(der, peers, self._policy, remote, now=now, live=count)
-            if isinstance(decision, Admitted) and share.tally.connections >= self._shared.limits.max_connections:
+                decision = decide(der, peers, self.policy, remote, now=now, live=count)
+            if isinstance(decision, Admitted) and share.tally.connections >= self._shared.limits().max_connections:
                 return _no_room(decision)
             return decision
 
@@ -132,7 +141,7 @@ class Listener:
         """Count one more connection of this peer in. Raises NotAdmitted when another was quicker to take the last room."""
         share, peer = self._shared.live.share, admitted.peer
         in_all, of_peer = share.enter(peer.name)
-        if in_all > self._shared.limits.max_connections:
+        if in_all > self._shared.limits().max_connections:
             refused = _no_room(admitted)
         elif peer.settings.max_connections is not None and of_peer > peer.settings.max_connections:
             reason = f"the peer has {counted(peer.settings.max_connections, 'connection')} already, as many as it may have"
@@ -153,12 +162,14 @@ class Listener:
             arrival.sock.close()
             self._handler_failed(error, arrival, admitted)
             return
-        shared.live.add(Connection(served, self._policy, arrival.remote, arrival.shown))
+        shared.live.add(Connection(served, self, arrival.remote, arrival.shown))
+        self._open += 1
+        self.none_left.clear()
         shared.audit.report(
             Event(
                 "admitted",
                 f"{admitted.peer.name} from {arrival.shown}",
-                service=self._policy.service,
+                service=self.policy.service,
                 address=arrival.shown,
                 peer=admitted.peer.name,
                 fingerprint=str(admitted.fingerprint),
@@ -171,17 +182,20 @@ class Listener:
             self._handler_failed(error, arrival, admitted)
 
     def _handler_failed(self, error: Exception, arrival: Arrival, admitted: Admitted) -> None:
-        event = handler_failed(error, self._policy.service, arrival.shown, admitted)
+        event = handler_failed(error, self.policy.service, arrival.shown, admitted)
         if self._shared.audit.refused(event):  # at a bounded rate: a peer can call as often as it likes
             self._shared.loop.call_exception_handler({"message": event.message, "exception": error})
 
     def _lost(self, served: Served) -> None:
-        self._shared.live.discard(served)
+        if self._shared.live.discard(served):
+            self._open -= 1
+            if not self._open:
+                self.none_left.set()
 
     def _failed(self, arrival: Arrival, error: Exception, certificate: bytes | None, *, proven: bool) -> None:
         """Say and remember that somebody did not come in. `proven`: after a handshake in which its key was."""
         refusals = self._shared.desk.office.refusals
-        service = self._policy.service
+        service = self.policy.service
         knock = Knock(service, arrival.shown, arrival.source, arrival.remote, certificate, proven)
         hint: str | None = None
         if isinstance(error, NotAdmitted):

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Protocol
 
 from peerauth.server.guest import Served
 from peerauth.server.tally import Share
@@ -16,15 +17,26 @@ from peerauth.trust.policy import Policy
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
+class Door(Protocol):
+    """Where connections come in; its policy may be another one day."""
+
+    policy: Policy
+
+
 @dataclass(slots=True, eq=False)
 class Connection:
     """An admitted connection with what its admission was decided on."""
 
     served: Served
-    policy: Policy
+    door: Door
     remote: Address | None
     shown: str
     ends: datetime = _NEVER  # when its peer's time is over, or its certificate's
+
+    @property
+    def policy(self) -> Policy:
+        """Who may come in at its door, as it is now."""
+        return self.door.policy
 
 
 class LiveConnections:
@@ -58,10 +70,12 @@ class LiveConnections:
         self.share.admitted()
         self._note(connection)
 
-    def discard(self, served: Served) -> None:
-        """Forget a connection that has ended, and give its room back."""
-        if self._forget(served):
+    def discard(self, served: Served) -> bool:
+        """Forget a connection that has ended, and give its room back; whether it was known."""
+        known = self._forget(served)
+        if known:
             self.share.leave(served.peer.name)
+        return known
 
     def _note(self, connection: Connection) -> None:
         self._by_peer.setdefault(connection.served.peer.name, {})[connection.served] = connection
@@ -116,6 +130,10 @@ class LiveConnections:
     def names(self) -> list[str]:
         """The peers that have connections."""
         return list(self._by_peer)
+
+    def at(self, door: Door) -> list[Served]:
+        """The connections that came in there."""
+        return [served for held in self._by_peer.values() for served, one in held.items() if one.door is door]
 
     def everyone(self) -> list[Served]:
         """Every connection."""

@@ -54,7 +54,10 @@ async def make_offer(service: Service, audit: Audit, config: Config | None = Non
             return await make_offer(replace(service, kind=service.kind.front), audit, config)
         case Root(directory):
             from peerauth.server.files import Files
+            from peerauth.store.roots import check_root
 
+            if config is not None:
+                await asyncio.to_thread(check_root, directory, config)
             files = Files(service, directory, config.key if config else None, audit)
             return Offer(files.serve, files.close, files.wind_down)
         case App() as app:
@@ -86,3 +89,7 @@ def speech_of(service: Service) -> Speech:
     if not service.kind.speaks_http:
         return Speech()
     return Speech(HTTP_1_1, explains=service.on_unknown == "explain")
+
+
+# How services may speak: what they have in common is made before there are workers.
+EVERY_SPEECH = (Speech(), Speech(HTTP_1_1), Speech(HTTP_1_1, explains=True))

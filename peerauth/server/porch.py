@@ -85,6 +85,12 @@ class Porch:
         for porter in self._porters:
             porter.call(porter.review)
 
+    def bound(self, limit: int, timeout: float) -> None:
+        """So many may be in the handshake from now on, and whoever comes from now on may take so long."""
+        each = -(-limit // len(self._porters))
+        for porter in self._porters:
+            porter.call(lambda porter=porter: porter.bound(each, timeout))  # type: ignore[misc]
+
     def next_porter(self) -> Porter:
         """Whose turn it is to take somebody in."""
         return next(self._turns)
@@ -253,6 +259,10 @@ class Porter(threading.Thread):
                 self.take_in(arrival)
             else:
                 porter.call(lambda porter=porter, arrival=arrival: porter.take_in(arrival))  # type: ignore[misc]
+
+    def bound(self, limit: int, timeout: float) -> None:
+        """See Porch.bound."""
+        self.arrivals.limit, self._timeout = limit, timeout
 
     def take_in(self, arrival: Arrival) -> None:
         """Begin with a fresh connection."""

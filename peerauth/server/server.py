@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -19,11 +18,13 @@ from peerauth.net.sockets import allow_many_files, bound_address, close_listener
 from peerauth.server.answers import HANDLERS
 from peerauth.server.audit import Audit, Event, handler_failed
 from peerauth.server.awake import Awake
+from peerauth.server.beside import Tunnels
 from peerauth.server.contexts import Contexts, Speech
 from peerauth.server.desk import Desk, Office
+from peerauth.server.doors import Door, Doors
 from peerauth.server.explainer import Explainer
 from peerauth.server.guest import Serve, Served
-from peerauth.server.listener import Listener, Shared, tell_loop
+from peerauth.server.listener import Shared, tell_loop
 from peerauth.server.live import Connection, LiveConnections
 from peerauth.server.offers import Offer, make_offer, speech_of
 from peerauth.server.porch import Porch
@@ -85,10 +86,9 @@ class Server:
         self._explainer = Explainer(remembers=lambda: config is not None and config.remember)
         self._presence = Presence(own, self._contexts, share, self._audit) if own else None
         self._known = peers.current  # by whom connections were last decided about
-        self._listeners: list[Listener] = []
-        self._offers: list[Offer] = []
         self._several_processors = (os.cpu_count() or 1) > 1
         self._seen = contextlib.ExitStack()
+        self._is_seen = False
         self._porch = Porch(
             self.limits.max_handshakes,
             self.limits.handshake_timeout,
@@ -103,11 +103,13 @@ class Server:
             self._audit,
             self._desk,
             self._explainer,
-            self.limits,
+            lambda: self.limits,
             Scratch(),
             Awake(asyncio.get_running_loop().call_soon, self._alone, time.monotonic),
             socket.socket.close if inherited else close_listener,
         )
+        self.doors = Doors(self._shared, self._contexts, self._audit, self._office.policies, config)
+        self.tunnels: Tunnels | None = None
         self._following = asyncio.create_task(self._follow())
         office = self._office
         self._reminders = Reminders(lambda: office.identity.certificate, peers, office.state if config else None)
@@ -123,27 +125,46 @@ class Server:
         From then on other processes see that this node serves. Raises PeerAuthError: "cannot-listen", or what keeps the
         service from being ready.
         """
-        offer = await make_offer(service, self._audit, self._desk.office.config)
-        self._offers.append(offer)
-        sockets = open_listeners(service.listen, service.file) if sockets is None else sockets
+        offer = await make_offer(service, self._audit, self._office.config)
+        try:
+            sockets = open_listeners(service.listen, service.file) if sockets is None else sockets
+        except PeerAuthError:
+            await offer.close()
+            raise
         self._be_seen()
-        return self._open(sockets, offer.serve, service.policy, speech_of(service))
+        return places_of(self.doors.open(sockets, offer, service.policy, speech_of(service), service))
 
     def listen(self, address: Address, serve: Serve, policy: Policy, alpn: tuple[bytes, ...] = ()) -> list[Address]:
         """Serve admitted peers at `address`; returns the bound addresses."""
-        return self._open(open_listeners(address), serve, policy, Speech(alpn))
+        return places_of(self.doors.open(open_listeners(address), Offer(serve), policy, Speech(alpn)))
 
-    def _open(self, sockets: list[socket.socket], serve: Serve, policy: Policy, speech: Speech) -> list[Address]:
-        begin = functools.partial(self._contexts.begin, speech)
-        self._desk.office.policies.append(policy)
-        listener = Listener(self._shared, sockets, policy, begin, serve)
-        self._listeners.append(listener)
-        listener.start()
-        return [bound_address(sock) for sock in listener.sockets]
+    def take_over(
+        self,
+        config: Config,
+        services: Sequence[Service],
+        kept: Sequence[int | None],
+        offers: Sequence[Offer | None],
+        sockets: Sequence[list[socket.socket] | None],
+    ) -> None:
+        """Go on by another configuration; `kept`, `offers`: as in `doors.prepare`, `sockets`: of new doors."""
+        self.limits = config.limits
+        self._porch.bound(config.limits.max_handshakes, config.limits.handshake_timeout)
+        self._office.config = config
+        if services:
+            self._be_seen()
+        if self.doors.change(services, kept, offers, sockets):
+            self._decide_again(self.live.names(), self.peers.current)
+
+    def close_listening(self, sockets: Iterable[socket.socket]) -> None:
+        """Close these, as a process closes what it listens at: alone, or as one of several that have the same sockets."""
+        for sock in sockets:
+            if sock.fileno() >= 0:
+                self._shared.close(sock)
 
     def _be_seen(self) -> None:
         config = self._desk.office.config
-        if config is not None and not self._listeners:
+        if config is not None and not self._is_seen:
+            self._is_seen = True
             with contextlib.suppress(PeerAuthError):  # where nothing can be noted, it serves unseen
                 self._seen.enter_context(State(config.path.parent).alive(SERVING, many=True))
 
@@ -157,16 +178,6 @@ class Server:
                 return
         asyncio.get_running_loop().call_exception_handler({"message": "a handler failed", "exception": error})
 
-    def stand_in(self, sockets: list[list[socket.socket]]) -> None:
-        """Accept for a worker that is not there: its sockets, service by service."""
-        for listener, its in zip(self._listeners, sockets, strict=True):
-            listener.stand_in(its)
-
-    def step_back(self, sockets: list[list[socket.socket]]) -> None:
-        """The worker that these belong to is there again."""
-        for listener, its in zip(self._listeners, sockets, strict=True):
-            listener.step_back(its)
-
     def _alone(self) -> bool:
         """Whether nobody else needs the processor that the loop has."""
         return self._several_processors and not self._porch
@@ -174,6 +185,10 @@ class Server:
     def report(self, event: Event) -> None:
         """Say that something has happened."""
         self._audit.report(event)
+
+    def say(self, event: Event) -> None:
+        """Say something that every worker may find out for itself, once."""
+        self._audit.common(event)
 
     def do_also(self, work: Coroutine[Any, Any, None]) -> None:
         """Something that is to go on while the server runs, and ends with it."""
@@ -209,6 +224,8 @@ class Server:
         self._porch.review()
         self._desk.review()
         self._known = peers
+        if self.tunnels is not None:
+            self.tunnels.review(peers)
 
     def _on_change(self, change: Change) -> None:
         self._known = change.after
@@ -274,17 +291,20 @@ class Server:
         `visits`: seconds for those who speak peerauth/1; strangers can be among them.
         """
         self._seen.close()
-        for listener in self._listeners:
-            listener.stop()
-        for offer in self._offers:
-            offer.wind_down()
+        self.doors.shut()
+        seconds = self.limits.drain if drain is None else drain
+        beside = None
+        if self.tunnels is not None:
+            self.close_listening(self.tunnels.shut())
+            beside = asyncio.ensure_future(self.tunnels.stop(seconds))
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self.limits.drain if drain is None else drain):
+            async with asyncio.timeout(seconds):
                 await self.live.none_left()
         for served in self.live.everyone():
             served.abort()
-        await asyncio.gather(*(offer.close() for offer in self._offers))
-        self._offers.clear()
+        if beside is not None:
+            await beside
+        await self.doors.close()
         await self._explainer.close()
         await self._desk.close(visits)
         tasks = [self._following, self._ticking, *self._also]
@@ -295,6 +315,11 @@ class Server:
         await asyncio.sleep(0)  # what the threads had is handed back to the loop, and closed there
         await self._desk.office.refusals.close()
         close_lingering()
+
+
+def places_of(door: Door) -> list[Address]:
+    """Where a door is."""
+    return [bound_address(sock) for sock in door.listener.sockets]
 
 
 def _admitted(count: int) -> str:

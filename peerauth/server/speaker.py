@@ -21,6 +21,7 @@ from peerauth.server.channel import as_event
 from peerauth.server.once import Once
 from peerauth.server.tally import Totals
 from peerauth.store.config import Service
+from peerauth.store.tunnels import Tunnel
 
 _TICK = 0.5  # seconds between counts of refusals that were left out
 _MOST_UNSAID = 1000
@@ -41,11 +42,11 @@ class Voice(Protocol):
     def log(self, text: str) -> None:
         """A library has something to say."""
 
-    def listening(self, service: Service, address: Address) -> None:
-        """A service is ready in all workers."""
+    def listening(self, what: Service | Tunnel, address: Address) -> None:
+        """A service or a tunnel is ready in all workers."""
 
-    def stopping(self, connections: int) -> None:
-        """So many connections are open and get time to end."""
+    def stopping(self, connections: int, drain: float) -> None:
+        """So many connections are open and get so many seconds to end."""
 
     def status(self, totals: Totals) -> None:
         """Somebody asked."""

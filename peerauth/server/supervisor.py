@@ -11,7 +11,6 @@ The rules:
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import gc
 import logging
@@ -20,25 +19,28 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 from peerauth.errors import PeerAuthError
-from peerauth.net.sockets import close_listener, open_for_workers
+from peerauth.net.sockets import close_listener, open_for_workers, open_listeners
 from peerauth.server.app_failed import from_data
 from peerauth.server.audit import Event
+from peerauth.server.change import Rows, Sockets
 from peerauth.server.channel import Inbox
 from peerauth.server.contexts import Contexts
-from peerauth.server.offers import speech_of
+from peerauth.server.job import Job
+from peerauth.server.offers import EVERY_SPEECH
 from peerauth.server.presence import take_over, unusable
+from peerauth.server.reloading import Reloading
+from peerauth.server.signals import TOLD, heard
+from peerauth.server.site import Place
 from peerauth.server.speaker import Speaker, Voice
 from peerauth.server.tally import Tally
 from peerauth.server.watched import Watched, how_it_ended
 from peerauth.server.window import Standing, Window
-from peerauth.server.worker import DRAIN, LOOK, NOW, STAND_IN, STEP_BACK, Estate, Job, work
+from peerauth.server.worker import DRAIN, LOOK, NOW, STAND_IN, STEP_BACK, Estate, work
 
-_TOLD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 _GRACE = 5.0  # seconds for what should take none, before a worker is killed
 
 
@@ -46,7 +48,6 @@ class Supervisor:
     """The workers of one node. `run` returns after an orderly stop."""
 
     def __init__(self, job: Job, workers: int, voice: Voice) -> None:
-        self._job = job
         self._voice = voice
         self._tally = Tally(workers, job.config.limits.max_connections)
         self._workers = [Watched(number) for number in range(workers)]
@@ -55,22 +56,36 @@ class Supervisor:
         self._stopping: str | None = None
         self._failure: PeerAuthError | None = None  # why it could not begin
         self._deadline: float | None = None
+        contexts = Contexts(job.identity, job.config.min_tls, self._tally)
+        self._reloading = Reloading(job, Estate((), contexts, self._tally), self._speaker.say)
+        self._listed: list[Place] = []  # what was said to listen
         self._window = Window(job.config.path.parent, self._facts)
+
+    @property
+    def _job(self) -> Job:
+        return self._reloading.job
+
+    @property
+    def _estate(self) -> Estate:
+        return self._reloading.estate
 
     def run(self) -> None:
         """Serve until told to stop. Raises PeerAuthError: `cannot-listen`, or `worker-failed` when they cannot start."""
-        doors: list[list[list[socket.socket]]] = []
-        contexts = Contexts(self._job.identity, self._job.config.min_tls, self._tally)
-        self._estate = Estate((), contexts, self._tally)
+        doors: list[Rows] = []
+        ways: list[Sockets] = []
+        contexts = self._estate.contexts
         try:
+            for speech in EVERY_SPEECH:  # before there are workers, that the tickets of all are good for all
+                contexts.get(speech)
             for service in self._job.services:
                 doors.append(open_for_workers(service.listen, len(self._workers), service.file))
-                self._estate = Estate(tuple(doors), contexts, self._tally)
-                contexts.get(speech_of(service))
-            places = [(service.name, address) for service, address in self._estate.places(self._job.services)]
-            self._standing = Standing(places, self._tally, datetime.now(UTC))
+                self._reloading.estate = Estate(tuple(doors), contexts, self._tally)
+            for tunnel in self._job.tunnels:
+                ways.append(open_listeners(tunnel.listen))
+                self._reloading.estate = Estate(tuple(doors), contexts, self._tally, tuple(ways))
+            self._standing = Standing(lambda: self._estate.places(self._job), self._tally, datetime.now(UTC))
             self._window.open()
-            with self._signals():
+            with heard(*TOLD, signal.SIGCHLD) as (self._wake, self._woken):
                 self._supervise()
             if self._failure is not None:
                 raise self._failure
@@ -79,24 +94,6 @@ class Supervisor:
             self._kill()
             self._close_doors()
             self._speaker.end()
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        self._wake, woken = socket.socketpair()
-        self._wake.setblocking(False)
-        woken.setblocking(False)
-        numbers = (*_TOLD, signal.SIGCHLD)
-        before = {number: signal.signal(number, lambda *_: None) for number in numbers}
-        old = signal.set_wakeup_fd(woken.fileno(), warn_on_full_buffer=False)
-        self._woken = woken
-        try:
-            yield
-        finally:
-            signal.set_wakeup_fd(old)
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            self._wake.close()
-            woken.close()
 
     def _supervise(self) -> None:
         while self._stopping is None or any(worker.pid for worker in self._workers):
@@ -113,6 +110,8 @@ class Supervisor:
             self._be_told()
             self._look_at_commands()
             self._keep_time()
+            if self._stopping is None and self._announced and self._reloading.go_on(self._workers):
+                self._list()
 
     def _wait(self) -> set[int]:
         """Until something happens that we can deal with: a signal, a worker's word, an outlet that takes more, or a time."""
@@ -126,17 +125,22 @@ class Supervisor:
             for worker in self._workers:
                 if worker.channel is not None and worker.inbox is not None and not worker.inbox.ended:
                     poll.register(worker.channel.fileno(), select.POLLIN)
-        times = [self._deadline, self._speaker.due, *(worker.due for worker in self._workers if self._stopping is None)]
+        times = [self._deadline, self._speaker.due, self._reloading.due]
+        times += (worker.due for worker in self._workers if self._starts)
         until = min((moment for moment in times if moment is not None), default=None)
         wait = None if until is None else max(0.0, until - time.monotonic()) * 1000 + 1
         return {descriptor for descriptor, _ in poll.poll(wait)}
 
     # Workers come and go
 
+    @property
+    def _starts(self) -> bool:
+        return self._stopping is None and not self._reloading.is_under_way
+
     def _start_due(self) -> None:
         now = time.monotonic()
         for worker in self._workers:
-            if self._stopping is None and worker.due is not None and worker.due <= now:
+            if self._starts and worker.due is not None and worker.due <= now:
                 self._start(worker)
 
     def _start(self, worker: Watched) -> None:
@@ -165,7 +169,7 @@ class Supervisor:
         ours, theirs = socket.socketpair()
         gc.collect()
         gc.freeze()  # what is never looked at again by the collector stays shared memory
-        signal.pthread_sigmask(signal.SIG_BLOCK, _TOLD)
+        signal.pthread_sigmask(signal.SIG_BLOCK, TOLD)
         try:
             pid = os.fork()
             if pid == 0:
@@ -174,7 +178,7 @@ class Supervisor:
             ours.close()
             raise
         finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _TOLD)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, TOLD)
             theirs.close()
             gc.unfreeze()
         worker.pid, worker.channel, worker.inbox = pid, ours, Inbox(ours)
@@ -186,10 +190,10 @@ class Supervisor:
         code = 1
         try:
             signal.set_wakeup_fd(-1)
-            for told in _TOLD:
+            for told in TOLD:
                 signal.signal(told, signal.SIG_IGN)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _TOLD)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, TOLD)
             others = [worker.channel for worker in self._workers if worker.channel is not None]
             self._window.leave()
             for sock in (ours, self._wake, self._woken, *others):
@@ -216,6 +220,7 @@ class Supervisor:
             worker.channel.close()
         pid, worker.pid, worker.channel, worker.inbox, worker.ready = worker.pid, None, None, None, False
         self._tally.forget(worker.number)
+        self._reloading.gone(worker)
         if self._stopping is not None:
             return
         how = how_it_ended(code)
@@ -256,6 +261,8 @@ class Supervisor:
                 self._is_ready(worker)
             elif kind == "failed":
                 self._has_failed(worker, value)
+            elif kind == "prepared":
+                self._reloading.heard(worker, value, self._workers)
             else:
                 self._speaker.pass_on(worker.number + 1, kind, value)
         return heard
@@ -278,8 +285,14 @@ class Supervisor:
         if self._announced or not all(other.ready for other in self._workers):
             return
         self._announced = True
-        for service, address in self._estate.places(self._job.services):
-            self._speaker.later(functools.partial(self._voice.listening, service, address))
+        self._list()
+
+    def _list(self) -> None:
+        """Say what listens, without what was said before."""
+        before, self._listed = self._listed, self._estate.places(self._job)
+        for place in self._listed:
+            if place not in before:
+                self._speaker.later(functools.partial(self._voice.listening, *place))
 
     # What we are told, and the end
 
@@ -294,6 +307,7 @@ class Supervisor:
             elif number == signal.SIGINT:
                 self._stop(NOW)
             elif number == signal.SIGHUP:
+                self._reloading.want()
                 for worker in self._workers:
                     worker.tell(LOOK)
             elif number == signal.SIGUSR1:
@@ -313,7 +327,7 @@ class Supervisor:
         else:
             self._close_doors()
             if how == DRAIN and (count := self._tally.connections):
-                self._speaker.later(lambda: self._voice.stopping(count))
+                self._speaker.later(lambda: self._voice.stopping(count, self._job.config.limits.drain))
         self._stopping = how
         self._deadline = time.monotonic() + _GRACE + (self._job.config.limits.drain if how == DRAIN else 0)
         for worker in self._workers:
@@ -329,15 +343,14 @@ class Supervisor:
                 self._kill()
 
     def _close_doors(self) -> None:
+        self._reloading.end()
         for sock in self._estate.all():
             if sock.fileno() >= 0:
                 close_listener(sock)
 
     def _kill(self) -> None:
         for worker in self._workers:
-            if worker.pid is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(worker.pid, signal.SIGKILL)
+            worker.kill()
         for worker in self._workers:
             if worker.pid is not None:
                 os.waitpid(worker.pid, 0)

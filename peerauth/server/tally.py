@@ -48,6 +48,7 @@ class Tally:
 
     def __init__(self, workers: int, most: int) -> None:
         self.workers = workers
+        self.most = most
         self._slots = max(_FEWEST_SLOTS, 2 * most)
         rows = workers + 1
         self._rows = rows  # they begin behind one number for each process, whose sum is the epoch; the parent has the last

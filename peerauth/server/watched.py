@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 
@@ -24,6 +25,12 @@ class Watched:
         self.due: float | None = 0.0  # when it is to be started
         self.pauses = Pauses()
         self.stand_in: Watched | None = None
+
+    def kill(self) -> None:
+        """End it at once, if it is there."""
+        if self.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
 
     def tell(self, word: str, about: int | None = None) -> None:
         """Say a word to it; one that does not listen is dealt with by the clock."""

@@ -22,7 +22,9 @@ from peerauth.address import Address
 from peerauth.errors import PeerAuthError
 from peerauth.server.tally import Tally
 from peerauth.store import files
+from peerauth.store.config import Service
 from peerauth.store.state import DIRECTORY
+from peerauth.store.tunnels import Tunnel
 
 LARGEST: Final = 64 << 10  # bytes of an answer; a socket takes so much at once (wmem_default, socket(7))
 PATIENCE_S: Final = 2.0
@@ -100,21 +102,24 @@ def look(home: Path) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Standing:
-    """How a server stands. `places`: its services' names, and where each listens."""
+    """How a server stands. `places`: its services and tunnels, and where each listens now."""
 
-    places: Sequence[tuple[str, Address]]
+    places: Callable[[], Sequence[tuple[Service | Tunnel, Address]]]
     tally: Tally
     started: datetime
 
     def facts(self, ready: int) -> dict[str, Any]:
         """It now, as JSON has it; so many of its workers are ready."""
-        totals = self.tally.totals
+        totals, places = self.tally.totals, self.places()
         return {
             "pid": os.getpid(),
             "started": f"{self.started:%Y-%m-%dT%H:%M:%SZ}",
             "workers": self.tally.workers,
             "workers_ready": ready,
-            "services": [{"name": name, "address": str(address)} for name, address in self.places],
+            "services": [{"name": one.name, "address": str(at)} for one, at in places if not isinstance(one, Tunnel)],
+            "tunnels": [
+                {"name": one.name, "address": str(at), "peer": one.peer} for one, at in places if isinstance(one, Tunnel)
+            ],
             "connections": totals.connections,
             "admitted": totals.admitted,
             "ended": totals.ended,

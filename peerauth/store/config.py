@@ -8,21 +8,25 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from peerauth.address import Address, parse_address
+from peerauth.address import Address
 from peerauth.errors import BadInput, printable
+from peerauth.store.document import Document
 from peerauth.store.files import read_bounded, shown
 from peerauth.store.kinds import Hello, Kind, OnUnknown, check_on_unknown, read_kind
-from peerauth.store.schema import Table, parse_span, parse_toml, read_acceptance
+from peerauth.store.schema import Table, parse_span, parse_toml, read_acceptance, read_address
 from peerauth.store.socketfile import SocketFile, read_socket_file
+from peerauth.store.tunnels import Tunnel, read_tunnel
 from peerauth.trust.peers import Acceptance, check_name
 from peerauth.trust.policy import Policy
 
 if TYPE_CHECKING:
     from peerauth.http.routes import Routes
+    from peerauth.store.places import At
 
 FILE_NAME = "config.toml"
 MAXIMUM_BYTES = 1 << 20
 MOST_WORKERS = 64
+Doors = list[tuple[Table, Address]]  # what listens so far, and where
 _DAY, _CENTURY = 86_400.0, 36_500 * 86_400.0  # seconds
 
 
@@ -83,13 +87,19 @@ class Config:
     remember: bool = True  # who was refused, and the certificates of strangers
     accept: Acceptance = "auto"  # what is done when a peer says which certificate comes next, unless its notes say
     rotation: AutoRotation | None = None
+    tunnels: tuple[Tunnel, ...] = ()
 
 
 def load_config(home: Path) -> Config:
     """Read `home`/config.toml. Raises BadInput: `no-config`, `bad-toml`, `unknown-setting`, `bad-setting`."""
+    return parse_config(read_config(home), home)
+
+
+def read_config(home: Path) -> bytes:
+    """What is in `home`/config.toml. Raises BadInput("no-config"), or what keeps it from being read."""
     path = home / FILE_NAME
     try:
-        data = read_bounded(path, MAXIMUM_BYTES)
+        return read_bounded(path, MAXIMUM_BYTES)
     except BadInput as error:
         if error.code != "no-such-file":
             raise
@@ -101,24 +111,36 @@ def load_config(home: Path) -> Config:
             f"{shown(home)} is not the home of a node: there is no {FILE_NAME} in it",
             "type: peerauth keygen   (or name another directory with --home)",
         ) from error
-    return parse_config(data, home)
 
 
 def parse_config(data: bytes, home: Path) -> Config:
-    """The configuration in these bytes; relative paths are relative to `home`."""
-    document = parse_toml(data, home / FILE_NAME)
+    """The configuration in these bytes; relative paths are relative to `home`. Raises BadInput for the first mistake."""
+    return _read(parse_toml(data, home / FILE_NAME), home, [])
+
+
+def examine_config(data: bytes, home: Path) -> tuple[Config, Document, dict[Address, At]]:
+    """The same with every mistake, in the document; the configuration without what is wrong, its name empty where that is.
+
+    And where the blocks stand, by the address that each listens at.
+    """
+    document = parse_toml(data, home / FILE_NAME, gathering=True)
+    doors: Doors = []
+    config = _read(document, home, doors)
+    return config, document.document, {address: table.at for table, address in doors}
+
+
+def _read(document: Table, home: Path, doors: Doors) -> Config:
     node = document.table("node")
-    name = node.text("name")
-    if name is None:
-        raise node.error("name", "is missing", 'write: [node]\nname = "this-machine"')
-    _as_setting(node, "name", name)
-    key = node.path("key", f"{name}.key")
-    certificate = node.path("certificate", f"{name}.crt")
-    peers = node.path("peers", "peers")
+    name = node.attempt(lambda: _name(node))
+    key = node.attempt(lambda: node.path("key", f"{name}.key"))
+    certificate = node.attempt(lambda: node.path("certificate", f"{name}.crt"))
+    peers = node.attempt(lambda: node.path("peers", "peers"))
     min_tls = node.choice("min_tls", ("1.2", "1.3"), "1.3")
     node.done()
     groups = _groups(document.table("groups"))
-    services = tuple(_service(table, groups) for table in document.tables("serve"))
+    services = [_service(table, groups, doors) for table in document.tables("serve")]
+    tunnels = [_tunnel(table, doors) for table in document.tables("tunnel")]
+    _no_door_twice(doors)
     limits = _limits(document.table("limits"))
     refusals = document.table("refusals")
     remember = refusals.flag("remember", default=True)
@@ -127,18 +149,26 @@ def parse_config(data: bytes, home: Path) -> Config:
     document.done()
     return Config(
         home / FILE_NAME,
-        name,
-        key,
-        certificate,
-        peers,
+        name or "",
+        key or home,
+        certificate or home,
+        peers or home,
         "1.2" if min_tls == "1.2" else "1.3",
-        services,
+        tuple(service for service in services if service is not None),
         groups,
         limits,
         remember,
         accept,
         rotation,
+        tuple(tunnel for tunnel in tunnels if tunnel is not None),
     )
+
+
+def _name(node: Table) -> str:
+    name = node.text("name")
+    if name is None:
+        raise node.error("name", "is missing", 'write: [node]\nname = "this-machine"')
+    return _as_setting(node, "name", name)
 
 
 def _as_setting(table: Table, key: str, name: str) -> str:
@@ -146,44 +176,84 @@ def _as_setting(table: Table, key: str, name: str) -> str:
         return check_name(name)
 
 
-def _address(table: Table, key: str) -> Address | None:
-    text = table.text(key)
-    if text is None:
-        return None
-    with table.about(key):
-        return parse_address(text)
-
-
 def _groups(table: Table) -> dict[str, list[str]]:
-    groups = {key: table.texts(key) or [] for key in table.keys()}  # noqa: SIM118 - a Table is no mapping
-    for group, members in groups.items():
-        for member in members:
-            if member.startswith("@"):
-                raise table.error(group, "may not contain another group")
-            if not member.startswith("tag:"):
-                _as_setting(table, group, member)
+    groups: dict[str, list[str]] = {}
+    for group in table.keys():  # noqa: SIM118 - a Table is no mapping
+        groups[group] = []
+        for member in table.texts(group) or []:
+            try:
+                groups[group].append(_member(table, group, member))
+            except BadInput as error:
+                table.note(error)
     return groups
 
 
-def _service(table: Table, groups: dict[str, list[str]]) -> Service:
-    listen = _address(table, "listen")
+def _member(table: Table, group: str, member: str) -> str:
+    if member.startswith("@"):
+        raise table.error(group, "may not contain another group")
+    return member if member.startswith("tag:") else _as_setting(table, group, member)
+
+
+def _service(table: Table, groups: dict[str, list[str]], doors: Doors) -> Service | None:
+    listen = table.attempt(lambda: read_address(table, "listen"))
     if listen is None:
-        raise table.error("listen", "is missing", 'for instance: listen = "0.0.0.0:8443"')
-    name = _as_setting(table, "name", table.text("name") or "default")
-    kind = read_kind(table)
-    file = read_socket_file(table, listen)
-    with table.about("allow"):
-        policy = make_policy(name, table.texts("allow"), groups)
+        table.wrong("listen", "is missing", 'for instance: listen = "0.0.0.0:8443"')
+    else:
+        doors.append((table, listen))
+    name = table.attempt(lambda: _as_setting(table, "name", table.text("name") or "default"))
+    kind = table.attempt(lambda: read_kind(table))
+    file = table.attempt(lambda: read_socket_file(table, listen or Address(path="/")))
+    policy = table.attempt(lambda: _policy(table, name or "default", groups))
+    on_unknown = table.attempt(lambda: _on_unknown(table, kind))
+    routes = table.attempt(lambda: _routes(table, name or "default", groups, kind))
+    table.done()
+    if listen is None or name is None or kind is None or file is None or policy is None or on_unknown is None:
+        return None
+    return Service(name, listen, kind, policy, on_unknown, routes, file)
+
+
+def _on_unknown(table: Table, kind: Kind | None) -> OnUnknown:
     explains = table.choice("on_unknown", ("refuse", "explain"), "refuse") == "explain"
     with table.about("on_unknown"):
-        on_unknown = check_on_unknown("explain" if explains else "refuse", kind)
-    routes = None
-    if table.has("routes"):
-        from peerauth.store.web import read_routes  # noqa: PLC0415 - most commands read config.toml and no HTTP
+        return check_on_unknown("explain" if explains else "refuse", kind or Hello())
 
-        routes = read_routes(table, lambda allow: make_policy(name, allow, groups), speaks_http=kind.speaks_http)
-    table.done()
-    return Service(name, listen, kind, policy, on_unknown, routes, file)
+
+def _routes(table: Table, name: str, groups: dict[str, list[str]], kind: Kind | None) -> Routes | None:
+    if not table.has("routes"):
+        return None
+    from peerauth.store.web import read_routes  # noqa: PLC0415 - most commands read config.toml and no HTTP
+
+    speaks_http = kind is None or kind.speaks_http
+    return read_routes(table, lambda allow: make_policy(name, allow, groups), speaks_http=speaks_http)
+
+
+def _policy(table: Table, name: str, groups: dict[str, list[str]]) -> Policy:
+    allow = table.texts("allow")
+    for entry in allow or []:
+        try:
+            with table.about("allow"):
+                make_policy(name, [entry], groups)
+        except BadInput as error:
+            table.note(error)
+            allow = None
+    return make_policy(name, allow, groups)
+
+
+def _tunnel(table: Table, doors: Doors) -> Tunnel | None:
+    tunnel = read_tunnel(table)
+    if tunnel is not None:
+        doors.append((table, tunnel.listen))
+    return tunnel
+
+
+def _no_door_twice(doors: Doors) -> None:
+    for number, (table, address) in enumerate(doors):
+        for other, taken in doors[:number]:
+            if address.overlaps(taken):
+                where = f" (line {line})" if (line := other.line("listen")) else ""
+                another = "another block listens" if address == taken else f"another block listens at {taken}"
+                table.wrong("listen", f"is {address}, and {another}{where}", "give each its own port")
+                break
 
 
 def policy_for(config: Config, service: str, allow: list[str] | None) -> Policy:
@@ -251,5 +321,6 @@ def _rotation(table: Table) -> tuple[Acceptance, AutoRotation | None]:
     if not every:
         return accept, None
     if every < _DAY:
-        raise table.error("every", "must be a day or more")
+        table.wrong("every", "must be a day or more")
+        return accept, None
     return accept, AutoRotation(timedelta(seconds=every), timedelta(seconds=deadline), timedelta(seconds=overlap))

@@ -34,6 +34,11 @@ name = "{name}"              # its key is {name}.key (never leaves this machine)
 # target = "127.0.0.1:5432"  # or "unix:/run/app.sock"; without a target: the hello service
 # allow = ["alice", "tag:ci", "@operators"]   # without it: every pinned peer
 
+# A local address that leads to a peer, for `peerauth up`, which runs all of this file (`--check` finds every mistake in it).
+# [[tunnel]]
+# listen = "127.0.0.1:5432"
+# peer = "db-1"
+
 # [groups]
 # operators = ["alice", "bob"]
 """

@@ -5,47 +5,93 @@ from __future__ import annotations
 import contextlib
 import difflib
 import re
-import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from peerauth.address import Address, parse_address
 from peerauth.errors import BadInput, printable
-from peerauth.store.files import shown
+from peerauth.store.document import Document, Mistake, read_document
 from peerauth.trust.peers import ACCEPTANCES, Acceptance
 
+if TYPE_CHECKING:
+    from peerauth.store.places import At
+
+T = TypeVar("T")
+_MISSING = " is missing"
 _SPAN = re.compile(r"(\d{1,6})\s*([smhdw]?)")
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 
-def parse_toml(data: bytes, path: Path) -> Table:
-    """The document as a table to be read. Raises BadInput("bad-toml") with the line."""
-    try:
-        return Table(tomllib.loads(data.decode("utf-8-sig")), path)
-    except UnicodeDecodeError as error:
-        raise BadInput("bad-toml", f"{shown(path)} is not UTF-8 text") from error
-    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
-        raise BadInput("bad-toml", f"{shown(path)} is not valid TOML: {printable(str(error))}") from error
+def parse_toml(data: bytes, path: Path, *, gathering: bool = False) -> Table:
+    """The document as a table to be read. Raises BadInput("bad-toml") with the line, unless mistakes are gathered."""
+    return Table(*read_document(data, path, gathering=gathering))
 
 
 class Table:
     """A TOML table that remembers which keys were asked for; `done` complains about the rest."""
 
-    def __init__(self, values: dict[str, Any], path: Path, prefix: str = "") -> None:
+    def __init__(
+        self, values: dict[str, Any], document: Document, at: At = (), prefix: str = "", *, lost: bool = False
+    ) -> None:
         self._values = values
-        self._path = path
+        self._document = document
+        self.at = at
         self._prefix = prefix
         self._known: list[str] = []
+        self._struck: set[str] = set()  # what has been found to be wrong, and counts as not set
+        self._lost = lost  # something else stands in its place, which was said
+        self._cut_short = False  # who read it gave up: there may be more keys that are known
 
     @property
     def directory(self) -> Path:
         """Where its file is: the paths in it are relative to that."""
-        return self._path.parent
+        return self._document.path.parent
 
-    def error(self, key: str, problem: str, hint: str | None = None) -> BadInput:
+    @property
+    def document(self) -> Document:
+        """What it is a part of."""
+        return self._document
+
+    def line(self, key: str) -> int | None:
+        """Where `key` stands; the line of the table itself, where it is not there."""
+        return self._document.line((*self.at, key))
+
+    def error(self, key: str, problem: str, hint: str | None = None) -> Mistake:
         """The error to raise for the value of `key`."""
-        return BadInput("bad-setting", f"{shown(self._path)}: {self._prefix}{key} {problem}", hint)
+        return Mistake("bad-setting", self._document.path, self.line(key), f"{self._prefix}{key} {problem}", hint, key)
+
+    def wrong(self, key: str, problem: str, hint: str | None = None) -> None:
+        """Raise `error`, or note it while mistakes are gathered."""
+        self.note(self.error(key, problem, hint))
+
+    def note(self, error: BadInput) -> None:
+        """Raise this, or note it while mistakes are gathered: the key that it is about then counts as not set."""
+        if not self._document.gathering:
+            raise error
+        key = error.key if isinstance(error, Mistake) else ""
+        mistake = error if isinstance(error, Mistake) else self.error(key, error.message, error.hint)
+        explained = self._lost or key in self._struck or (self._document.mended and key not in self._values)
+        if not (explained and mistake.text.endswith(_MISSING)):
+            self._document.note(mistake)
+        self._struck.add(key)
+
+    def attempt(self, read: Callable[[], T]) -> T | None:
+        """What `read` makes of this table.
+
+        While mistakes are gathered: what it raises is noted, and it reads once more as if the key that was wrong were not
+        set, until it has nothing more to say. None when it cannot do without.
+        """
+        while True:
+            struck = len(self._struck)
+            try:
+                return read()
+            except BadInput as error:
+                self.note(error)
+                if len(self._struck) == struck or not self._struck <= self._values.keys():
+                    self._cut_short = True
+                    return None
 
     @contextlib.contextmanager
     def about(self, key: str) -> Iterator[None]:
@@ -58,24 +104,30 @@ class Table:
     def done(self) -> None:
         """Raise BadInput("unknown-setting") when there is a key that nobody asked for."""
         for key in self._values:
-            if key not in self._known:
-                near = difflib.get_close_matches(key, self._known, 1, 0.5)
-                hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(sorted(self._known))}"
-                raise BadInput(
-                    "unknown-setting", f"{shown(self._path)}: unknown setting '{printable(self._prefix + key, 80)}'", hint
-                )
+            if key in self._known:
+                continue
+            near = difflib.get_close_matches(key, self._known, 1, 0.5)
+            if self._cut_short and not near:
+                continue
+            hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(sorted(set(self._known)))}"
+            text = f"unknown setting '{printable(self._prefix + key, 80)}'"
+            mistake = Mistake("unknown-setting", self._document.path, self.line(key), text, hint, key)
+            if not self._document.gathering:
+                raise mistake
+            self._document.note(mistake)
 
     def _get(self, key: str, kind: type | tuple[type, ...], expected: str) -> Any:  # noqa: ANN401 - of `kind`
         self._known.append(key)
-        value = self._values.get(key)
+        value = None if key in self._struck else self._values.get(key)
         if value is not None and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):
-            raise self.error(key, f"must be {expected}")
+            self.wrong(key, f"must be {expected}")
+            return None
         return value
 
     def has(self, key: str) -> bool:
         """Whether this key is there, whatever it holds."""
         self._known.append(key)
-        return key in self._values
+        return key in self._values and key not in self._struck
 
     def text(self, key: str) -> str | None:
         """A string, or None when it is not set."""
@@ -86,7 +138,8 @@ class Table:
         """One of a few strings."""
         value = self.text(key) or default
         if value not in choices:
-            raise self.error(key, f"must be one of {', '.join(choices)}")
+            self.wrong(key, f"must be one of {', '.join(choices)}")
+            return default
         return value
 
     def flag(self, key: str, *, default: bool) -> bool:
@@ -99,7 +152,8 @@ class Table:
         value = self._get(key, int, "a whole number")
         number = default if value is None else int(value)
         if not low <= number <= high:
-            raise self.error(key, f"must be between {low} and {high}")
+            self.wrong(key, f"must be between {low} and {high}")
+            return default
         return number
 
     def seconds(self, key: str, default: float, low: float = 0.0, high: float = 86400.0) -> float:
@@ -108,11 +162,13 @@ class Table:
         if isinstance(value, str):
             span = parse_span(value)
             if span is None:
-                raise self.error(key, 'must be a duration such as 10 or "10s" or "2m"')
+                self.wrong(key, 'must be a duration such as 10 or "10s" or "2m"')
+                return default
             value = span.total_seconds()
         number = default if value is None else value
         if not low <= number <= high:
-            raise self.error(key, f"must be between {low:g} and {high:g} seconds")
+            self.wrong(key, f"must be between {low:g} and {high:g} seconds")
+            return default
         return float(number)  # not before: a whole number can be too large for one
 
     def path(self, key: str, default: str) -> Path:
@@ -120,13 +176,14 @@ class Table:
         text = self.text(key) or default
         if "\0" in text:
             raise self.error(key, "is not usable: no path has a NUL in it")
-        return self._path.parent / text
+        return self.directory / text
 
     def texts(self, key: str) -> list[str] | None:
         """A list of strings, or None when it is not set."""
         value = self._get(key, list, 'a list of texts, such as ["alice", "bob"]')
         if value is not None and not all(isinstance(item, str) for item in value):
-            raise self.error(key, 'must be a list of texts, such as ["alice", "bob"]')
+            self.wrong(key, 'must be a list of texts, such as ["alice", "bob"]')
+            return None
         return None if value is None else list(value)
 
     def text_or_texts(self, key: str) -> list[str] | None:
@@ -141,22 +198,29 @@ class Table:
             try:
                 return parse_moment(value)
             except ValueError:
-                raise self.error(key, "must be a date such as 2027-01-31") from None
+                self.wrong(key, "must be a date such as 2027-01-31")
+                return None
         try:
             return None if value is None else _moment(value)
         except OverflowError:
-            raise self.error(key, "is before the year 1 or after the year 9999") from None
+            self.wrong(key, "is before the year 1 or after the year 9999")
+            return None
 
     def table(self, key: str) -> Table:
         """A table; an empty one when it is not there."""
-        return Table(self._get(key, dict, "a table") or {}, self._path, f"{self._prefix}{key}.")
+        values = self._get(key, dict, "a table") or {}
+        return Table(values, self._document, (*self.at, key), f"{self._prefix}{key}.", lost=key in self._struck)
 
     def tables(self, key: str) -> list[Table]:
         """An array of tables."""
         value = self._get(key, list, f"written as [[{key}]]") or []
         if not all(isinstance(item, dict) for item in value):
-            raise self.error(key, f"must be written as [[{key}]]")
-        return [Table(item, self._path, f"{self._prefix}{key}[{index}].") for index, item in enumerate(value, 1)]
+            self.wrong(key, f"must be written as [[{key}]]")
+            return []
+        return [
+            Table(item, self._document, (*self.at, key, index), f"{self._prefix}{key}[{index}].")
+            for index, item in enumerate(value, 1)
+        ]
 
     def keys(self) -> list[str]:
         """Every key that is there, all of them known from now on: for tables whose keys are names."""
@@ -170,6 +234,15 @@ def _moment(value: date | datetime) -> datetime:
     if value == date.max:
         return datetime.max.replace(tzinfo=UTC)
     return datetime.combine(value, time(), UTC) + timedelta(days=1)
+
+
+def read_address(table: Table, key: str) -> Address | None:
+    """An address, or None when it is not set."""
+    text = table.text(key)
+    if text is None:
+        return None
+    with table.about(key):
+        return parse_address(text)
 
 
 def read_acceptance(table: Table, key: str) -> Acceptance | None:

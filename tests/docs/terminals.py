@@ -31,8 +31,8 @@ READY = re.compile(
     r" (says hello|relays to \S+|passes HTTP on to \S+|serves the files in \S+|runs \S+) on | leads to |^Serving HTTP on ",
     re.MULTILINE,
 )
-_PORTS = re.compile(r"\b(844[3-8]|5432)\b")
-_GOES_ON = re.compile(r"peerauth (serve\b|connect .*--listen\b)|python3 -m http.server ")
+_PORTS = re.compile(r"\b(844[3-8]|5432|9080)\b")
+_GOES_ON = re.compile(r"peerauth (serve\b|up\b(?!.* --check)|connect .*--listen\b)|python3 -m http.server ")
 _FINGERPRINT = re.compile(r"\b(?:[0-9A-F]{2}:){31}[0-9A-F]{2}\b|\b(?:[0-9A-F]{2}:){3,31}…")
 _ANY = "…"
 

@@ -76,16 +76,18 @@ def test_every_key_of_config_toml_is_listed_and_no_other(monkeypatch: pytest.Mon
         'http = ":2"\nroutes = [{ path = "/" }]\n',
     )
     serve = '[node]\nname = "x"\n[[serve]]\nlisten = ":1"\n'
-    known = set().union(*(asked_for(config, serve + kind, monkeypatch) for kind in kinds))
+    tunnel = '[[tunnel]]\nlisten = ":2"\npeer = "y"\n'
+    known = set().union(*(asked_for(config, serve + kind + tunnel, monkeypatch) for kind in kinds))
     tables = {
         "node": "[node]",
+        "tunnel[1]": "[[tunnel]]",
         "serve[1]": "[[serve]]",
         "serve[1].routes[1]": "[[serve.routes]]",
         "limits": "[limits]",
         "refusals": "[refusals]",
         "rotation": "[rotation]",
     }
-    assert known - {"node", "serve", "limits", "refusals", "rotation", FREE} == {
+    assert known - {"node", "serve", "tunnel", "limits", "refusals", "rotation", FREE} == {
         f"{prefix}.{key}" for prefix, section in tables.items() for key in listed(section)
     }
 
@@ -97,11 +99,13 @@ def test_every_key_of_a_peers_notes_is_listed_and_no_other(monkeypatch: pytest.M
 def test_a_default_is_what_an_unset_key_means() -> None:
     node = '[node]\nname = "x"\n'
     serve = f'{node}[[serve]]\nlisten = ":1"\n'
+    tunnel = f'{node}[[tunnel]]\nlisten = ":1"\npeer = "y"\n'
     limits = f"{node}[limits]\n"
     compared = 0
     for section, start, parse in (
         ("[node]", node, config),
         ("[[serve]]", serve, config),
+        ("[[tunnel]]", tunnel, config),
         ("[limits]", limits, config),
         ("[refusals]", f"{node}[refusals]\n", config),
         ("[rotation]", f"{node}[rotation]\n", config),
@@ -131,7 +135,11 @@ def uncommented(text: str) -> str:
 def test_every_setting_that_the_example_comments_out_is_valid() -> None:
     example = (CHECKOUT / "config.toml").read_text("utf-8")
     full = uncommented(example)
-    known = {key for section in ("[node]", "[[serve]]", "[limits]", "[refusals]", "[rotation]") for key in listed(section)}
+    known = {
+        key
+        for section in ("[node]", "[[serve]]", "[[tunnel]]", "[limits]", "[refusals]", "[rotation]")
+        for key in listed(section)
+    }
     shown = set(re.findall(r"^([a-z_]+) = ", full, re.MULTILINE))
     assert known <= shown, f"the example does not show {known - shown}"
     assert config(full) != config(example)

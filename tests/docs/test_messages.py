@@ -14,7 +14,7 @@ from tests.docs.pages import CHECKOUT, rows, sections, spans
 
 PAGE = (CHECKOUT / "docs/messages.md").read_text("utf-8")
 KINDS = {
-    "Errors, exit code 1": {"BadInput", "PeerAuthError", "AppFailed", "ProtocolError"},
+    "Errors, exit code 1": {"BadInput", "Mistake", "PeerAuthError", "AppFailed", "ProtocolError"},
     "Errors, exit code 2": {"UsageError"},
     "Errors, exit code 3": {"TrustRefused"},
     "Errors, exit code 4": {"ConnectFailed"},

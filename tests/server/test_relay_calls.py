@@ -132,7 +132,7 @@ async def test_loop_hears_of_a_handshake_once_and_of_a_strangers_too(yard: Yard,
 
     monkeypatch.setattr(Session, "handshake", handshake)
     async with running(yard) as node:
-        door = node.server._listeners[0]
+        door = node.server.doors.listeners[0]
         arrived = door.arrived
 
         def noted(*values: Any) -> None:  # noqa: ANN401 - as the original

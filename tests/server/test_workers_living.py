@@ -122,6 +122,7 @@ def test_stand_in_steps_back_when_the_successor_is_there(home: Home) -> None:
 
 def test_pauses_between_starts_grow(home: Home) -> None:
     with serving(home) as node:
+        node.hears("listening")  # before that, the death of a worker is the end
         for times, when in enumerate(("at once", "in 0.5 s", "in 1 s"), 1):
             pid = node.pid(2, times=times)
             os.kill(pid, signal.SIGKILL)
@@ -245,9 +246,9 @@ def test_signals_to_a_worker_are_for_its_parent(home: Home) -> None:
 
 def test_worker_that_cannot_start_is_an_error(home: Home) -> None:
     patch = """
-import peerauth.server.worker as worker
+import peerauth.server.job as job
 def fails(*_, **__): raise RuntimeError("no such thing")
-worker.Server = fails
+job.Server = fails
 """
     with serving(home, program=with_patch(patch)) as node:
         assert node.wait() == 1

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from peerauth.server.job import Job
 from peerauth.server.supervisor import Supervisor
-from peerauth.server.worker import Job
 from peerauth.store.config import parse_config
 from peerauth.store.peerdir import PeerDirectory
 from tests.support.dropin import DEADLINE_S

@@ -25,11 +25,13 @@ import uvloop
 
 from peerauth.address import Address, parse_address
 from peerauth.http.routes import Routes
+from peerauth.net.sockets import open_listeners
 from peerauth.server.audit import Event
+from peerauth.server.contexts import Speech
 from peerauth.server.guest import Handler, by_protocol
 from peerauth.server.offers import Offer
 from peerauth.server.porch import Porter
-from peerauth.server.server import Server
+from peerauth.server.server import Server, places_of
 from peerauth.store.config import Config, Limits, Service
 from peerauth.store.kinds import Hello, Kind, OnUnknown, Relay, Root
 from peerauth.store.peerdir import PeerDirectory
@@ -199,8 +201,9 @@ async def running(
     alpn: tuple[bytes, ...] = (),
     config: Config | None = None,
     host: str = "127.0.0.1",
+    port: int = 0,
 ) -> AsyncIterator[Running]:
-    """A server on a port of `host`, stopped with the block.
+    """A server on a port of `host` (0: a free one), stopped with the block.
 
     It greets, relays to `target`, says hello, serves the files in `root`, is of `kind`, or has an offer.
     """
@@ -213,7 +216,7 @@ async def running(
         noted[-1](event)
 
     server = Server(own or identity("node"), directory, sink, limits=limits, min_tls=min_tls, config=config)
-    where = parse_address(f"{host}:0")
+    where = parse_address(f"{host}:{port}")
     try:
         if target is not None or hello:
             targets = (target,) if isinstance(target, Address) else target
@@ -223,8 +226,8 @@ async def running(
         if kind is not None:
             bound = await server.add_service(Service(policy.service, where, kind, policy, on_unknown, routes))
         elif offer is not None:
-            server._offers.append(offer)
-            bound = server.listen(where, offer.serve, policy, alpn)
+            sockets = open_listeners(where)
+            bound = places_of(server.doors.open(sockets, offer, policy, Speech(alpn)))
         else:
             bound = server.listen(where, by_protocol(handler), policy)
         node = Running(server, bound[0].port, events)

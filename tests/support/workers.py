@@ -159,14 +159,21 @@ def serving(
     With `listen` None it serves what is in `settings`.
     """
     home.configure(f"{settings}\n[limits]\n{limits}\nworkers = {workers}\n")
-    command = [sys.executable, *program, "serve", "--home", str(home.home), "--json"]
-    command += [] if listen is None else ["--listen", listen]
+    at = [] if listen is None else ["--listen", listen]
+    with target(behave) as where:
+        leads = ("--target", str(where)) if relay and listen else ()
+        with started(home, "serve", *at, *leads, *words, program=program, read=read) as node:
+            yield node
+
+
+@contextlib.contextmanager
+def started(home: Home, *words: str, program: Sequence[str] = ("-m", "peerauth"), read: bool = True) -> Iterator[Serving]:
+    """Run a command that serves, by the config.toml that is there; ended with the block, by force if it must be."""
     errors = home.home.parent / f"errors-{time.monotonic_ns()}"
     with (
-        target(behave) as where,
         errors.open("wb") as err,
         subprocess.Popen(
-            [*command, *(("--target", str(where)) if relay and listen else ()), *words],
+            [sys.executable, *program, words[0], "--home", str(home.home), "--json", *words[1:]],
             cwd=CHECKOUT,
             env=environment(),
             stdin=subprocess.DEVNULL,

@@ -1,0 +1,106 @@
+"""What a running node does, and how that follows another config.toml."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
+from typing import Any
+
+from peerauth.errors import BadInput
+from peerauth.server.audit import Event
+from peerauth.server.beside import Tunnels
+from peerauth.server.server import Inherited, Server
+from peerauth.store.config import Config, Service, parse_config
+from peerauth.store.kinds import Command
+from peerauth.store.own import Own
+from peerauth.store.peerdir import PeerDirectory
+from peerauth.store.tunnels import Tunnel
+from peerauth.trust.identity import Identity
+
+Report = Callable[[Event], None]
+Choose = Callable[[Config], tuple[tuple[Service, ...], tuple[Tunnel, ...]]]
+# What of a Config is as it is until a restart, and where config.toml has it.
+_FIXED = {
+    **dict.fromkeys(("name", "key", "certificate", "peers", "min_tls"), "[node]"),
+    "remember": "[refusals]",
+    "rotation": "[rotation]",
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all workers do. `run` runs the main coroutine of a process on the event loop of its choice.
+
+    `own`: where the identity is followed; `also`: what goes on beside the services, in each of them; `ended`: what to say
+    about something without which there is nothing to serve any more. `choose`: which
+    services and tunnels another configuration asks for; None where the command line said them, and none is looked at.
+    """
+
+    identity: Identity
+    peers: PeerDirectory
+    services: tuple[Service, ...]
+    config: Config
+    run: Callable[[Coroutine[Any, Any, None]], None]
+    own: Own | None = None
+    also: Callable[[Report], Coroutine[Any, Any, None]] | None = None
+    tunnels: tuple[Tunnel, ...] = ()
+    carry: Callable[[Report], Tunnels] | None = None
+    choose: Choose | None = None
+    ended: Callable[[], Event | None] | None = None
+
+    def server(self, sink: Report, inherited: Inherited | None = None) -> Server:
+        """A server for this process, which has no services yet."""
+        config = self.config
+        server = Server(
+            self.own.identity if self.own else self.identity,
+            self.peers,
+            sink,
+            limits=config.limits,
+            min_tls=config.min_tls,
+            inherited=inherited,
+            config=config,
+            own=self.own,
+        )
+        if self.also is not None:
+            server.do_also(self.also(server.report))
+        if self.carry is not None:
+            server.tunnels = self.carry(server.say)
+        return server
+
+    def after(self, data: bytes, most: int) -> tuple[Job, list[str]]:
+        """The same job by another config.toml, whose bytes these are; and which of its settings count after a restart.
+
+        Those stay as they are. `most`: how many connections there is room to count. Raises BadInput, as parse_config does.
+        """
+        assert self.choose is not None
+        running = self.config
+        found = parse_config(data, running.path.parent)
+        fixed = {name: value for name in _FIXED if (value := getattr(running, name)) != getattr(found, name)}
+        names = list(dict.fromkeys(_FIXED[name] for name in fixed))
+        limits = found.limits
+        if limits.workers != running.limits.workers:
+            names.append("limits.workers")
+            limits = replace(limits, workers=running.limits.workers)
+        if limits.max_connections > most:
+            names.append("limits.max_connections")
+            limits = replace(limits, max_connections=running.limits.max_connections)
+        services, tunnels = self.choose(found)
+        services = tuple(map(self._as_started, services))
+        if {kind.words for kind in _commands(self.services)} - {kind.words for kind in _commands(services)}:
+            names.append("command")
+        settled = replace(found, limits=limits, **fixed)
+        return replace(self, config=settled, services=services, tunnels=tunnels), names
+
+    def _as_started(self, service: Service) -> Service:
+        """The same, its command as it runs already. Raises BadInput("restart-needed"): commands start with the program."""
+        if not isinstance(service.kind, Command):
+            return service
+        for running in _commands(self.services):
+            if running.words == service.kind.words:
+                return replace(service, kind=replace(service.kind, backend=running.backend))
+        text = f"the service '{service.name}' has a command that does not run; commands are started with the program"
+        raise BadInput("restart-needed", text, "stop the program and start it again")
+
+
+def _commands(services: tuple[Service, ...]) -> list[Command]:
+    return [service.kind for service in services if isinstance(service.kind, Command)]
