@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 _NAMED = 5  # peers, when it is said for whom a service is
 _LOUD = {
-    "refused", "denied", "ended", "problem", "target-down", "tunnel-down", "left-out", "worker-ended", "command-ended", "expires",
+    "refused", "denied", "ended", "problem", "target-down", "tunnel-down", "left-out", "worker-ended", "command-ended",
+    "expires",
 }  # fmt: skip
 
 
