@@ -53,16 +53,19 @@ def offer(ui: Ui, own: Own, services: tuple[Service, ...], workers: int | None) 
         raise
 
 
-def _end_soon(services: tuple[Service, ...]) -> None:
-    """Python waits at its end for threads that an application has left hanging: not for long."""
+def _run_applications(services: tuple[Service, ...]) -> bool:
     from peerauth.store.kind_app import App
 
-    if any(isinstance(service.kind, App) for service in services):
-        import threading
+    return any(isinstance(service.kind, App) for service in services)
 
-        timer = threading.Timer(_LAST_THREADS, os._exit, (0,))
-        timer.daemon = True
-        timer.start()
+
+def _end_soon() -> None:
+    """Python waits at its end for threads that an application has left hanging: not for long."""
+    import threading
+
+    timer = threading.Timer(_LAST_THREADS, os._exit, (0,))
+    timer.daemon = True
+    timer.start()
 
 
 def _carrying(own: Own, directory: PeerDirectory) -> Callable[[Callable[[Event], None]], Coroutine[Any, Any, None]]:
@@ -110,8 +113,12 @@ async def _alone(job: Job, reports: Reports) -> None:
         for service in job.services:
             places.extend([(service, address) for address in await server.add_service(service)])
 
+    ended: signal.Signals | None = None
     try:
-        ended = await unless_told(open_all(), told)
+        if _run_applications(job.services):
+            ended = await unless_told(open_all(), told)
+        else:  # it takes no time, and what is said first is where they listen
+            await open_all()
     except BaseException:
         await server.stop(0)
         raise
@@ -129,7 +136,8 @@ async def _alone(job: Job, reports: Reports) -> None:
             if len(server.live):
                 reports.stopping(len(server.live))
             await server.drain(told.get())
-    _end_soon(job.services)
+    if _run_applications(job.services):
+        _end_soon()
 
 
 @contextlib.contextmanager
