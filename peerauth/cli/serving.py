@@ -98,16 +98,19 @@ def _serve(ui: Ui, job: Job, workers: int, reports: Reports) -> None:
         raise
 
 
-def _end_soon(services: tuple[Service, ...]) -> None:
-    """Python waits at its end for threads that an application has left hanging: not for long."""
+def _run_applications(services: tuple[Service, ...]) -> bool:
     from peerauth.store.kind_app import App
 
-    if any(isinstance(service.kind, App) for service in services):
-        import threading
+    return any(isinstance(service.kind, App) for service in services)
 
-        timer = threading.Timer(_LAST_THREADS, os._exit, (0,))
-        timer.daemon = True
-        timer.start()
+
+def _end_soon() -> None:
+    """Python waits at its end for threads that an application has left hanging: not for long."""
+    import threading
+
+    timer = threading.Timer(_LAST_THREADS, os._exit, (0,))
+    timer.daemon = True
+    timer.start()
 
 
 def _check_roots(services: tuple[Service, ...], config: Config) -> None:
@@ -205,8 +208,12 @@ async def _alone(job: Job, reports: Reports) -> None:
     site = Site(job, server)
     reload = Reload(site, lambda: reports.list(site.places))
     told = _listen_to_signals(server, reload, reports)
+    ended: signal.Signals | None = None
     try:
-        ended = await unless_told(site.open(), told)
+        if _run_applications(job.services):
+            ended = await unless_told(site.open(), told)
+        else:  # it takes no time, and what is said first is where they listen
+            await site.open()
     except BaseException:
         await server.stop(0)
         raise
@@ -226,7 +233,8 @@ async def _alone(job: Job, reports: Reports) -> None:
             if len(server.live):
                 reports.stopping(len(server.live), server.limits.drain)
             await server.drain(told.get())
-    _end_soon(site.job.services)
+    if _run_applications(site.job.services):
+        _end_soon()
 
 
 async def _tell_when_ended(ended: Callable[[], Event | None], reports: Reports, told: asyncio.Queue[signal.Signals]) -> None:
