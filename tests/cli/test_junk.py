@@ -74,7 +74,7 @@ def test_config_toml_is_junk(run: Run, home: Path, junk: str, words: list[str]) 
         ('[node]\nname = "x"\n[[serve]]\nlisten = "here"', "listen"),
         ('[node]\nname = "x"\n[surprise]\n', "surprise"),
         ('node = "x"', "node"),
-        ("[node\n", "line 1"),
+        ("[node\n", "config.toml:1: "),
     ],
 )
 def test_a_config_that_says_the_wrong_thing_is_named_by_field(run: Run, home: Path, text: str, said: str) -> None:

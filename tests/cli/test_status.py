@@ -204,6 +204,7 @@ def test_a_running_server_says_what_it_has_done(home_of: Home, workers: int) -> 
             "workers": workers,
             "workers_ready": workers,
             "services": [{"name": "relay", "address": f"127.0.0.1:{node.port}"}],
+            "tunnels": [],
             "connections": 1,
             "admitted": 1,
             "ended": 0,

@@ -166,7 +166,7 @@ def test_peer_that_is_taken_away_takes_its_tunnels_with_it(nodes: tuple[Home, Ho
             alice.unpin("db-1")
             with pytest.raises(ConnectionResetError):
                 sock.recv(1)
-        with call(here) as again, pytest.raises(ConnectionResetError):
+        with pytest.raises(ConnectionResetError), call(here) as again:  # perhaps before `call` has returned
             again.recv(1)
         up.hears("tunnel-down", code="no-such-peer")
         alice.pin("db-1")
@@ -187,7 +187,7 @@ def test_node_that_only_has_tunnels_opens_no_door(nodes: tuple[Home, Home]) -> N
         }
         own = {link.removeprefix("socket:[").removesuffix("]") for link in sockets} & listening
         assert len(own) == 1
-        with call(here) as sock, pytest.raises(ConnectionResetError):
+        with pytest.raises(ConnectionResetError), call(here) as sock:
             sock.recv(1)
         assert peerauth("status", "--json", "--home", alice.home).json["servers"][0]["services"] == []
 
