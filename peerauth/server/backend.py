@@ -82,6 +82,11 @@ class Backend:
         """How many bytes the program has taken so far on this connection."""
         return taken(self._end.sock) if self._end is not None else 0
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether it is broken in the middle of a request, and nobody has been told."""
+        return self._request is not None and self._end is not None and self._end.is_broken
+
     def ask(self, request: Request, question: bytes) -> None:
         """Send this request; `question` is its head and what is there of its body."""
         self._request = request

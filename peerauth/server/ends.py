@@ -71,6 +71,11 @@ class End(ABC):
             if not self._gone:  # what the one call does may be the end, and the descriptor somebody else's
                 call()
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether the socket has an error that reading would find; asking takes it away from the socket."""
+        return not self._gone and self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
+
     def leave(self) -> None:
         """Hear no more of the socket, and never again."""
         self.when_readable(None)

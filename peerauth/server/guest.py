@@ -35,6 +35,13 @@ class Served(Protocol):
     def abort(self) -> None:
         """End at once, with a reset."""
 
+    def look(self) -> None:
+        """Notice an end of which the loop may not have told: asked now and then.
+
+        Where data and a reset come together, libuv (uv__poll_io), and uvloop with it, tells of them once and then stops to
+        watch the socket. asyncio's own loop goes on.
+        """
+
 
 @dataclass(slots=True, eq=False)  # not frozen: that would cost a microsecond for each connection
 class Guest:

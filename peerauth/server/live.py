@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
@@ -14,6 +15,7 @@ from peerauth.trust.decision import Address, Refused, admitted_until, decide
 from peerauth.trust.peers import PeerSet
 from peerauth.trust.policy import Policy
 
+_AT_ONCE = 1000
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -47,6 +49,7 @@ class LiveConnections:
         self._by_peer: dict[str, dict[Served, Connection]] = {}
         self._total = 0
         self._first_end = _NEVER  # nobody's time is over before
+        self._unlooked: Iterator[Served] = iter(())
         self._none = asyncio.Event()
         self._none.set()
 
@@ -126,6 +129,14 @@ class LiveConnections:
         ends = [(connection.ends, name) for name, held in self._by_peer.items() for connection in held.values()]
         self._first_end = min((end for end, _ in ends if end > now), default=_NEVER)
         return list({name: None for end, name in ends if end <= now})
+
+    def look(self) -> None:
+        """Have some of the connections look whether they have ended; called often enough, all of them do."""
+        some = list(itertools.islice(self._unlooked, _AT_ONCE))
+        for served in some:
+            served.look()
+        if len(some) < _AT_ONCE:
+            self._unlooked = iter(self.everyone())
 
     def names(self) -> list[str]:
         """The peers that have connections."""

@@ -143,6 +143,11 @@ class Relay:
         """End both connections at once, so that both sides see that they broke."""
         self._finish(lambda: self._near.close(reset=True), reset=True)
 
+    def look(self) -> None:
+        """As Served.look."""
+        if self._near.is_broken or (self._far is not None and self._far.is_broken):
+            self.abort()
+
     def _finish(self, close_near: Callable[[], None], *, reset: bool = False) -> None:
         if self._closed:
             return

@@ -270,6 +270,7 @@ class Server:
             names = self.live.overdue(now)
             if names:
                 self.live.review(names, self.peers.current, now, self._ended)
+            self.live.look()
             self._audit.flush()
             if self._presence is not None:
                 self._office.identity = await self._presence.look()

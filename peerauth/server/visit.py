@@ -79,6 +79,13 @@ class Visit(Asker):
         else:
             self._finish(reset=True)
 
+    def look(self) -> None:
+        """As Served.look."""
+        if self._relay is not None:
+            self._relay.look()
+        elif self._near.is_broken or self._backend.is_broken:
+            self._finish(reset=True)
+
     @abstractmethod
     def _readable(self) -> None:
         """The peer has said something."""

@@ -162,6 +162,9 @@ class TlsTransport(asyncio.Transport):
             self._error = OSError(number, os.strerror(number))
         return number != 0
 
+    def look(self) -> None:
+        """It has asked itself, after the read that may have been the last (`_is_broken`)."""
+
     def _on_goodbye(self) -> None:
         if self._lost or self._eof_received:
             return
