@@ -6,19 +6,25 @@ Nothing is changed, nobody is asked, and what is running goes on: an address is 
 from __future__ import annotations
 
 import errno
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from importlib.machinery import PathFinder
 from pathlib import Path
+from shutil import which
 
 from peerauth.address import Address
-from peerauth.errors import BadInput
+from peerauth.errors import BadInput, printable
 from peerauth.net.sockets import why_not
 from peerauth.store.config import Config, Service, examine_config, read_config
 from peerauth.store.document import Document, Mistake
+from peerauth.store.files import shown
 from peerauth.store.home import key_is_encrypted, read_identity, read_own_certificate
+from peerauth.store.kinds import App, Command, Http, Relay, Root
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.store.places import At
+from peerauth.store.roots import check_root
 from peerauth.store.tunnels import doubts
 from peerauth.trust import expiry
 
@@ -56,6 +62,7 @@ def examine(home: Path, now: datetime, passphrase: bytes | None = None) -> Exami
     for service in config.services:
         block = _Block(document, places[service.listen])
         mistakes += block.cannot_listen(service.listen, warnings)
+        mistakes += _cannot_be(service, config, block)
         warnings += _doubts_about(service, directory, block)
     for tunnel in config.tunnels:
         block = _Block(document, places[tunnel.listen])
@@ -104,10 +111,36 @@ def _doubts_about(service: Service, directory: PeerDirectory, block: _Block) -> 
             yield Finding("not-pinned", text, f"peerauth peer add FILE --name {name}", block.line("allow"))
     if policy.names is not None and not policy.names and not policy.tags:
         yield Finding("nobody", f"the service '{service.name}' is for nobody: its allow is empty", None, block.line("allow"))
-    target = service.kind.leads_to or ""
-    if target.startswith("unix:") and not Path(target.removeprefix("unix:")).exists():
-        text = f"the service '{service.name}' leads to {target}, which is not there"
-        yield Finding("target-down", text, "is the program behind it running?", block.line("target"))
+    for route in service.routes or ():
+        for name in sorted((route.policy.names or frozenset()) - (policy.names or frozenset())):
+            if name not in directory.current:
+                text = f"the route {route} of the service '{service.name}' is for {name}, who is not pinned"
+                yield Finding("not-pinned", text, f"peerauth peer add FILE --name {name}", block.line("routes"))
+    kind = service.kind
+    for target in kind.targets if isinstance(kind, Relay | Http) else ():
+        if target.path is not None and not Path(target.path).exists():
+            text = f"the service '{service.name}' leads to {target}, which is not there"
+            key = "http" if isinstance(kind, Http) else "target"
+            yield Finding("target-down", text, "is the program behind it running?", block.line(key))
+
+
+def _cannot_be(service: Service, config: Config, block: _Block) -> Iterator[Finding]:
+    """What keeps the service itself from running. Nothing is imported or started to find that out."""
+    match service.kind:
+        case Root(directory):
+            try:
+                check_root(directory, config)
+            except BadInput as error:
+                yield Finding(error.code, error.message, error.hint, block.line("root"))
+        case Command(words):
+            if which(words[0]) is None:
+                text = f"there is no program {printable(words[0], 80)} that could be started"
+                yield Finding("cannot-run", text, "is it installed, and on the PATH?", block.line("command"))
+        case App(module=module, directory=directory):
+            top = module.partition(".")[0]
+            if PathFinder.find_spec(top, [str(directory), *sys.path]) is None:
+                text = f"there is no module '{top}' in {shown(directory)}, nor where Python looks"
+                yield Finding("app-not-found", text, "app_dir says where it is", block.line("app"))
 
 
 @dataclass(frozen=True)

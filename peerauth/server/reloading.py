@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from peerauth.address import Address
@@ -17,6 +17,7 @@ from peerauth.net.sockets import close_listener, open_for_workers, open_listener
 from peerauth.server.audit import Event
 from peerauth.server.change import Rows, Sockets, send_config, send_number, send_rows, send_way
 from peerauth.server.job import Job
+from peerauth.server.offers import EVERY_SPEECH
 from peerauth.server.plan import Plan, taken_over, unchanged
 from peerauth.server.site import open_new
 from peerauth.server.watched import Watched
@@ -97,6 +98,17 @@ class Reloading:
         change, self._under_way, self._wanted = self._under_way, None, False
         if change is not None:
             _close(change.new)
+
+    def open(self) -> None:
+        """Open what everything listens at, before there are workers. Raises PeerAuthError("cannot-listen")."""
+        estate, job = self.estate, self.job
+        for speech in EVERY_SPEECH:  # so the tickets of all workers are good for all
+            estate.contexts.get(speech)
+        for service in job.services:
+            rows = open_for_workers(service.listen, estate.tally.workers, service.file)
+            self.estate = replace(self.estate, doors=(*self.estate.doors, rows))
+        for tunnel in job.tunnels:
+            self.estate = replace(self.estate, ways=(*self.estate.ways, open_listeners(tunnel.listen)))
 
     def _begin(self, workers: list[Watched]) -> None:
         new: list[Sockets] = []

@@ -23,14 +23,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from peerauth.errors import PeerAuthError
-from peerauth.net.sockets import close_listener, open_for_workers, open_listeners
+from peerauth.net.sockets import close_listener
 from peerauth.server.app_failed import from_data
 from peerauth.server.audit import Event
-from peerauth.server.change import Rows, Sockets
 from peerauth.server.channel import Inbox
 from peerauth.server.contexts import Contexts
 from peerauth.server.job import Job
-from peerauth.server.offers import EVERY_SPEECH
 from peerauth.server.presence import take_over, unusable
 from peerauth.server.reloading import Reloading
 from peerauth.server.signals import TOLD, heard
@@ -71,18 +69,8 @@ class Supervisor:
 
     def run(self) -> None:
         """Serve until told to stop. Raises PeerAuthError: `cannot-listen`, or `worker-failed` when they cannot start."""
-        doors: list[Rows] = []
-        ways: list[Sockets] = []
-        contexts = self._estate.contexts
         try:
-            for speech in EVERY_SPEECH:  # before there are workers, that the tickets of all are good for all
-                contexts.get(speech)
-            for service in self._job.services:
-                doors.append(open_for_workers(service.listen, len(self._workers), service.file))
-                self._reloading.estate = Estate(tuple(doors), contexts, self._tally)
-            for tunnel in self._job.tunnels:
-                ways.append(open_listeners(tunnel.listen))
-                self._reloading.estate = Estate(tuple(doors), contexts, self._tally, tuple(ways))
+            self._reloading.open()
             self._standing = Standing(lambda: self._estate.places(self._job), self._tally, datetime.now(UTC))
             self._window.open()
             with heard(*TOLD, signal.SIGCHLD) as (self._wake, self._woken):

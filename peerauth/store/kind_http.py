@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from peerauth.address import Address, parse_address
 from peerauth.errors import BadInput, printable
-from peerauth.store.kind import Kind
+from peerauth.store.kind import Hello, Kind
 from peerauth.store.kind_relay import each_once, in_turn
 from peerauth.store.schema import Table
 
@@ -47,18 +47,20 @@ def http(urls: Sequence[str]) -> Http:
     return Http(each_once([_address(url) for url in urls]))
 
 
-def read_http(table: Table) -> Http:
+def read_http(table: Table) -> Kind:
     """The proxy of a `[[serve]]` block."""
+    urls, way = table.text_or_texts("http"), read_way(table)
+    if urls is None:
+        return Hello()
     with table.about("http"):
-        targets = http(table.text_or_texts("http") or []).targets
-    return read_way(table, targets)
+        return replace(way, targets=http(urls).targets)
 
 
-def read_way(table: Table, targets: tuple[Address, ...]) -> Http:
-    """How requests go on to these."""
+def read_way(table: Table) -> Http:
+    """How requests go on, to nobody yet."""
     from peerauth.store.web import read_headers  # noqa: PLC0415 - as above
 
-    return Http(targets, table.seconds("timeout", TIMEOUT, 0.1, 3600), read_headers(table))
+    return Http((), table.seconds("timeout", TIMEOUT, 0.1, 3600), read_headers(table))
 
 
 def _address(text: str) -> Address:

@@ -49,4 +49,4 @@ def read_kind(table: Table) -> Kind:
     first, *more = given
     if more:
         raise table.error(first, f"and {more[0]} are two different things to be", "write one [[serve]] block for each")
-    return _KINDS[first](table)
+    return _KINDS[first](table)  # hello, where the value is of no use, which was said

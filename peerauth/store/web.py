@@ -26,12 +26,13 @@ def read_routes(table: Table, allowed: Callable[[list[str] | None], Policy], *, 
         raise table.error(
             "routes", "are for a service that speaks HTTP, which this is not", 'to share HTTP: http = "HOST:PORT"'
         )
-    routes = [_route(rule, allowed) for rule in given]
+    read = [rule.attempt(lambda rule=rule: _route(rule, allowed)) for rule in given]  # type: ignore[misc]
+    routes = [(rule, route) for rule, route in zip(given, read, strict=True) if route is not None]
     try:
-        return Routes(routes)
+        return Routes([route for _, route in routes])
     except ValueError as error:
         path, other = error.args
-        rule = next(rule for rule, route in zip(given, routes, strict=True) if route.path == path)
+        rule = next(rule for rule, route in routes if route.path == path)
         text = f"differs from {other} only in what programs do not agree about: case, or what it ends with"
         raise rule.error("path", text, "write one of them; with a / at its end it has everything below it, too") from error
 

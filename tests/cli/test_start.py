@@ -62,7 +62,7 @@ def _held(loaded: set[str], may: set[str], own: set[str], others: int) -> None:
         (["id"], ON_DISK, {"identity", "describe", "secret", "reading"}, 130),
         (["peer", "list"], PEERS, {"peer", "describe"}, 130),
         (["id", "--words"], ON_DISK | {"mnemonic"}, {"identity", "describe", "secret", "reading"}, 130),
-        (["invite"], PEERS, {"invite", "peer", "peer_settings", "describe", "reachable"}, 140),
+        (["invite"], PEERS, {"invite", "peer", "peer_settings", "describe", "reachable"}, 145),
         (["status"], PEERS, {"status", "describe", "peer", "strangers"}, 145),
         (["status", "--metrics"], PEERS, {"status", "metrics", "peer", "strangers"}, 145),
         (["peer", "add", "alice.crt"], PEERS, {"peer", "peer_add", "peer_settings", "secret", "reading"}, 140),
@@ -99,7 +99,7 @@ def test_the_version_is_said_before_anything_is_loaded() -> None:
 
 @pytest.mark.parametrize(
     ("target", "may", "others"),
-    [(["--target", "127.0.0.1:9"], ENGINE, 242), ([], HELLO, 298), (["--root", str(Path(__file__).parent)], HELLO, 310)],
+    [(["--target", "127.0.0.1:9"], ENGINE, 248), ([], HELLO, 304), (["--root", str(Path(__file__).parent)], HELLO, 318)],
     ids=["relay", "hello", "files"],
 )
 def test_a_server_that_relays_loads_no_http_server(home: Path, target: list[str], may: set[str], others: int) -> None:

@@ -80,6 +80,20 @@ CORPUS: dict[str, tuple[str, list[tuple[int | None, str, str]]]] = {
         '[node]\n[[serve]]\nlisten = "192.0.2.7:1"',
         [(1, "node.name is missing", ""), (3, "cannot listen", "")],
     ),
+    "two-things": (f'{SERVE}target = ":1"\nroot = "x"', [(5, "and root are", "one [[serve]]"), (6, "no directory", "")]),
+    "no-root": (f'{SERVE}root = "no-such"', [(5, "there is no directory", "make it")]),
+    "root-with-the-key": (f'{SERVE}root = "."', [(5, "the private key", "nothing but")]),
+    "no-command": (f'{SERVE}command = ["no-such-program"]', [(5, "there is no program no-such-program", "PATH")]),
+    "no-app": (f'{SERVE}app = "no_such_module:app"', [(5, "there is no module 'no_such_module'", "app_dir")]),
+    "bad-app": (f'{SERVE}app = "main.py"', [(5, "is not MODULE:ATTRIBUTE", "main:")]),
+    "https": (f'{SERVE}http = "https://127.0.0.1:1"', [(5, "is not http://HOST:PORT", "http://")]),
+    "explains-a-relay": (f'{SERVE}target = ":1"\non_unknown = "explain"', [(6, "relay's target", "leave it out")]),
+    "routes-of-a-relay": (f'{SERVE}target = ":1"\nroutes = []', [(6, "which this is not", "http = ")]),
+    "wrong-routes": (
+        f'{SERVE}[[serve.routes]]\npath = "a"\n[[serve.routes]]\npath = "/"\nmethods = ["get"]\nallow = ["@x"]',
+        [(6, "must begin with /", "/a"), (9, "methods", "GET"), (10, "does not define 'x'", "none is defined")],
+    ),
+    "mode-of-a-port": (f'{SERVE}mode = "0660"', [(5, "a Unix socket's file", "unix:")]),
     "all-of-a-block": (
         f'{NODE}[[serve]]\nlisten = 1\nname = 2\ntarget = 3\nallow = 4\nfive = 5\n[limits]\ndrain = "x"\nmax_handshakes = 0',
         [
