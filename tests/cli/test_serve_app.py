@@ -18,8 +18,8 @@ LISTEN = ("--listen", "127.0.0.1:0")
         (("--app", "main", *LISTEN), "bad-app", "--app: 'main' is not MODULE:ATTRIBUTE"),
         (("--app", "main:app"), "no-listen", "--app needs --listen"),
         (("--app", "main:app", "--target", "127.0.0.1:1", *LISTEN), "two-kinds", "--target and --app are different things"),
-        (("--app-dir", "code", *LISTEN), "usage", "--app-dir needs --app"),
-        (("--interface", "asgi", *LISTEN), "usage", "--interface needs --app"),
+        (("--app-dir", "code", *LISTEN), "usage", "--app-dir goes with --app"),
+        (("--interface", "asgi", *LISTEN), "usage", "--interface goes with --app"),
         (("--app", "main:app", "--interface", "cgi", *LISTEN), "usage", "cgi"),
     ],
 )

@@ -43,7 +43,8 @@ def test_real_programs_serve_behind_it(tmp_path_factory: pytest.TempPathFactory,
     home.pin("alice")
     place = home.home.parent
     words = {"uvicorn": uvicorn, "nginx": nginx, "socat": socat}[program](place)
-    with serving(home, "--", *words, workers=2, relay=False) as node:
+    speaks = "tcp" if program == "socat" else "http"
+    with serving(home, "--speaks", speaks, "--", *words, workers=2, relay=False) as node:
         tls = Caller(identity("alice")).open(node.port)
         tls.sendall(b"hello\n" if program == "socat" else b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         line = hear_line(tls)

@@ -305,7 +305,7 @@ def test_nothing_comes_out_while_names_change_what_they_lead_to(tmp_path: Path, 
     with whirl(swap):
         for _ in range(1500):
             reply = get(root, path)
-            assert reply.status in {200, 404}
+            assert reply.status in {200, 404, 503}  # while it is written to all the time
             assert SECRET not in b"".join(part for part in reply.parts if isinstance(part, bytes))
     assert descriptors() == before
     good.rename(name)
