@@ -81,7 +81,7 @@ def _proxy(service: Service, kind: Http, audit: Audit) -> Offer:
     async def close() -> None:
         patience.close()
 
-    return Offer(proxy_service(make_front(service, kind, audit, patience)), close)
+    return Offer(proxy_service(make_front(service, kind, audit, patience)), close, patience.wind_down)
 
 
 def speech_of(service: Service) -> Speech:

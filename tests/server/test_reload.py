@@ -277,10 +277,10 @@ def test_worker_that_cannot_get_ready_keeps_all_of_them_as_they_are(home: Home, 
     patch = f"""
 import os, peerauth.server.doors as doors
 real = doors.make_offer
-async def once(service, audit):
+async def once(service, audit, config=None):
     if service.name == "two":
         os.close(os.open({str(tmp_path / "taken")!r}, os.O_CREAT | os.O_EXCL))
-    return await real(service, audit)
+    return await real(service, audit, config)
 doors.make_offer = once
 """
     with up(home, 2, "one", program=with_patch(patch)) as node, node.call(caller, "one") as tls:

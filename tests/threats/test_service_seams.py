@@ -1,0 +1,100 @@
+"""Threat: a service that becomes another one lets somebody in by what it was, or loses what was under way."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.server.test_reload import Node, several
+from tests.support.engine import Caller, Halting, how_it_ends, identity
+from tests.support.talking import GET, OK, Talk
+from tests.support.targets import target
+from tests.support.web import ask
+from tests.support.workers import Home, started
+
+FOR_BOB = 'routes = [{ path = "/", allow = ["bob"] }]'
+
+
+@pytest.fixture
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A node's home in which alice and bob are pinned, and whose path is short."""
+    made = Home(tmp_path_factory.mktemp("s"))
+    made.pin("alice")
+    made.pin("bob")
+    return made
+
+
+def answering(sock: socket.socket, answer: bytes = OK) -> None:
+    """A program that gives every request the same answer."""
+    talk = Talk(sock)
+    while True:
+        try:
+            talk.head()
+        except EOFError:
+            return
+        talk.say(answer)
+
+
+def web(node: Node, extra: str = "", name: str = "one") -> str:
+    """A `[[serve]]` block that passes HTTP on to where the node leads."""
+    return f'[[serve]]\nname = "{name}"\nlisten = "127.0.0.1:{node.ports[name]}"\nhttp = "http://{node.where}"\n{extra}\n'
+
+
+@contextlib.contextmanager
+def being(
+    home: Home, workers: int, make: Callable[[Node], str], behave: Callable[[socket.socket], object] = answering
+) -> Iterator[Node]:
+    """A node with this service, named "one", in front of a program that does this."""
+    with target(behave) as where:
+        node = Node(home, where, workers)
+        node.write(make(node))
+        with started(home, "up") as node.serving:
+            node.serving.hears("listening", service="one")
+            yield node
+
+
+def turn_into(node: Node, block: str) -> None:
+    """Have its one service be this from now on."""
+    node.write(block)
+    assert node.reload().endswith(": 1 changed")
+
+
+@several
+def test_somebody_in_the_handshake_while_routes_come_is_under_them(home: Home, workers: int) -> None:
+    """A handshake takes as long as its client wants: alice must not bring the old service with her out of one."""
+    with being(home, workers, web) as node:
+        with Halting(Caller(identity("alice")), node.ports["one"]) as alice:
+            last = b"".join(alice.answer())
+            turn_into(node, web(node, FOR_BOB))
+            alice.sock.sendall(last)
+            alice.say(GET)
+            assert alice.read().startswith(b"HTTP/1.1 403 ")
+        with Caller(identity("bob")).open(node.ports["one"]) as bob:
+            assert ask(bob, "/").status == 200
+
+
+@several
+def test_whom_a_changed_service_is_for_counts_for_who_is_in_and_who_is_on_the_way(home: Home, workers: int) -> None:
+    with being(home, workers, lambda node: node.service("one")) as node:
+        alice, bob = (Caller(identity(name)).open(node.ports["one"]) for name in ("alice", "bob"))
+        with alice, bob, Halting(Caller(identity("alice")), node.ports["one"]) as late:
+            for tls in (alice, bob):
+                assert ask(tls, "/").status == 200
+            last = b"".join(late.answer())
+            turn_into(node, node.service("one", extra='allow = ["bob"]\nproxy_protocol = "v2"'))
+            assert how_it_ends(alice) == "cut"
+            late.sock.sendall(last)
+            node.serving.hears("refused", peer="alice", code="not-allowed")
+            assert ask(bob, "/").status == 200
+
+
+@several
+def test_idle_connections_of_a_proxy_leave_at_once_when_it_becomes_another_thing(home: Home, workers: int) -> None:
+    with being(home, workers, web) as node:
+        with Caller(identity("alice")).open(node.ports["one"]) as idle:
+            assert ask(idle, "/").status == 200
+            turn_into(node, web(node, FOR_BOB))
+            assert how_it_ends(idle) == "goodbye"
