@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
+import stat
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.server.test_commands import BACKEND
 from tests.server.test_reload import Node, several
-from tests.support.engine import Caller, Halting, how_it_ends, identity
+from tests.support.engine import Caller, Halting, hear_line, how_it_ends, identity
 from tests.support.talking import GET, OK, Talk
 from tests.support.targets import target
 from tests.support.web import ask
@@ -98,3 +102,48 @@ def test_idle_connections_of_a_proxy_leave_at_once_when_it_becomes_another_thing
             assert ask(idle, "/").status == 200
             turn_into(node, web(node, FOR_BOB))
             assert how_it_ends(idle) == "goodbye"
+
+
+def test_services_with_the_same_command_keep_each_its_own(home: Home) -> None:
+    """Two stores by the same words hold what different peers have entrusted to them."""
+    node = Node(home, None, 1)
+
+    def block(name: str, extra: str = "") -> str:
+        words = json.dumps([sys.executable, BACKEND])
+        return f'[[serve]]\nname = "{name}"\nlisten = "127.0.0.1:{node.ports[name]}"\ncommand = {words}\nspeaks = "tcp"\n{extra}'
+
+    def programs() -> list[int]:
+        found = []
+        for name in ("one", "two"):
+            with Caller(identity("alice")).open(node.ports[name]) as tls:
+                tls.sendall(b"?\n")
+                found.append(int(json.loads(hear_line(tls))["pid"]))
+        return found
+
+    node.write(block("one"), block("two"))
+    with started(home, "up") as node.serving:
+        for name in ("one", "two"):
+            node.serving.hears("listening", service=name)
+        before = programs()
+        assert len(set(before)) == 2
+        node.write(block("two", 'allow = ["alice"]\n'), block("one"))
+        assert node.reload().endswith(": 1 changed, 1 as before")
+        assert programs() == before
+
+
+def test_other_mode_of_a_socket_that_is_there_is_not_passed_over_in_silence(home: Home) -> None:
+    path = home.home / "socket"
+
+    def block(node: Node, mode: str) -> str:
+        return f'{web(node)}[[serve]]\nname = "u"\nlisten = "unix:{path}"\nmode = "{mode}"\n'
+
+    with being(home, 2, lambda node: block(node, "0660")) as node:
+        node.write(block(node, "0600"))
+        assert "another mode or owner" in node.reload("problem", code="restart-needed")
+        assert stat.S_IMODE(path.stat().st_mode) == 0o660
+        node.write(web(node))
+        node.reload()
+        node.serving.until(lambda: not path.exists())
+        node.write(block(node, "0600"))
+        node.reload()
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
