@@ -1,8 +1,8 @@
 """The doors of one server: each with the service behind it, and how they become those of another configuration.
 
-A door that another configuration does not have accepts no more at once. Who is in gets the time that draining takes, and is
-then shown out; only then is the service behind it closed. Nobody comes into it meanwhile: where another service has its door,
-who is in the handshake comes in there. Whom it is for counts at once for those who are in, too.
+A door that another configuration does not have accepts no more at once. Who is in gets the time that draining takes, and
+is then shown out; only then is the service behind it closed. Nobody comes in meanwhile: where another service has the door,
+who is in the handshake is its guest. Whom that one is for counts at once for those who are in, too.
 """
 
 from __future__ import annotations

@@ -304,7 +304,7 @@ class Proxy(Visit):
             self._ready()
 
     def wind_down(self) -> None:
-        """As Waiting.wind_down. A request that has come by now is answered: who sent it could not know whether it was done."""
+        """As Waiting.wind_down. A request that has come by now is answered: nobody could know whether it was done."""
         if self._request is None and not (self._heard_all or self._leaving):
             with contextlib.suppress(Exception):  # it has ended then
                 self._readable()

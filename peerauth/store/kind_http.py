@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from peerauth.address import Address, parse_address
 from peerauth.errors import BadInput, printable
@@ -49,9 +49,9 @@ def http(urls: Sequence[str]) -> Http:
 
 def read_http(table: Table) -> Http:
     """The proxy of a `[[serve]]` block."""
+    way = read_way(table, ())
     with table.about("http"):
-        targets = http(table.text_or_texts("http") or []).targets
-    return read_way(table, targets)
+        return replace(way, targets=http(table.text_or_texts("http") or []).targets)
 
 
 def read_way(table: Table, targets: tuple[Address, ...]) -> Http:
