@@ -64,8 +64,11 @@ async def make_offer(service: Service, audit: Audit, config: Config | None = Non
             from peerauth.server.app_loading import load
             from peerauth.server.asgi import Asgi
             from peerauth.server.guarded import guarded
+            from peerauth.server.lifespan import lifespan_of
 
-            asgi = Asgi(guarded(load(app), service, audit), app.leads_to, websockets=True)
+            application = load(app)
+            lifespan = lifespan_of(application, app.leads_to)
+            asgi = Asgi(guarded(application, service, audit), app.leads_to, websockets=True, lifespan=lifespan)
             await asgi.start()
             return Offer(asgi.serve, asgi.close, asgi.wind_down)
     raise AssertionError(f"nobody serves a {type(service.kind).__name__}")

@@ -156,3 +156,48 @@ def test_other_mode_of_a_socket_that_is_there_is_not_passed_over_in_silence(home
         node.write(block(node, "0600"))
         node.reload()
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+APPLICATION = """
+open_now = 0
+
+async def app(scope, receive, send):
+    global open_now
+    if scope["type"] == "lifespan":
+        await receive()
+        open_now = 1
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        open_now = 0
+        print(f"{scope['state']} is over", file=__import__("sys").stderr, flush=True)
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    await send({"type": "http.response.start", "status": 200 if open_now else 500, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body", "body": b""})
+"""
+
+
+@several
+def test_application_with_other_routes_is_not_told_to_end_when_the_old_door_is_left(home: Home, workers: int) -> None:
+    """It is one and the same application: a shutdown for the old door would close what the new one needs."""
+    (home.home / "seams_app.py").write_text(APPLICATION)
+
+    def block(node: Node, extra: str = "", name: str = "one") -> str:
+        at = f'listen = "127.0.0.1:{node.ports[name]}"'
+        return f'[[serve]]\nname = "{name}"\n{at}\napp = "seams_app:app"\n{extra}\n'
+
+    with being(home, workers, block) as node:
+        before = Caller(identity("bob")).open(node.ports["one"])
+        assert ask(before, "/").status == 200
+        turn_into(node, block(node, 'routes = [{ path = "/", allow = ["alice"] }]'))
+        assert how_it_ends(before) == "goodbye"
+        before.close()
+        node.write(block(node, name="two"))
+        node.reload()
+        node.serving.until(lambda: node.is_shut("one"))
+        with Caller(identity("alice")).open(node.ports["two"]) as tls:
+            assert [ask(tls, "/").status for _ in range(20)] == [200] * 20
+        assert "is over" not in node.serving.errors
+        node.write("")
+        node.reload()
+        node.serving.until(lambda: node.serving.errors.count("is over") == workers)
