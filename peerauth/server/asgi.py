@@ -51,6 +51,7 @@ class Asgi:
         name: str,
         *,
         websockets: bool = False,
+        lifespan: Lifespan | None = None,
         transport: Callable[[Guest, asyncio.Protocol], TlsTransport] = make_transport,
     ) -> None:
         self._make_transport = transport
@@ -74,7 +75,7 @@ class Asgi:
         self._config.load()
         bound()
         self._state = ServerState()
-        self._lifespan = Lifespan(app, name)
+        self._lifespan = lifespan or Lifespan(app, name)
 
     async def start(self) -> None:
         """Have the application start. Raises AppFailed."""

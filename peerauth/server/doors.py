@@ -1,7 +1,8 @@
 """The doors of one server: each with the service behind it, and how they become those of another configuration.
 
-A door that another configuration does not have accepts no more at once. Who is in gets the time that draining takes, and is
-then shown out; only then is the service behind it closed.
+A door that another configuration does not have accepts no more at once. Who is in gets the time that draining takes, and
+is then shown out; only then is the service behind it closed. Nobody comes in meanwhile: where another service has the door,
+who is in the handshake is its guest. Whom that one is for counts at once for those who are in, too.
 """
 
 from __future__ import annotations
@@ -102,17 +103,18 @@ class Doors:
         narrowed = False
         for service, number, offer, new in zip(services, kept, offers, sockets, strict=True):
             old = None if number is None else before[number]
+            narrowed |= old is not None and old.listener.policy != service.policy
             if old is not None and offer is None:
-                narrowed |= old.listener.policy != service.policy
                 old.listener.policy, old.service = service.policy, service
                 self._doors.append(old)
                 continue
-            own = new or []
-            if old is not None:
-                own = old.listener.hand_over()
-                self._see_out(old)
             assert offer is not None
-            self._doors.append(self._make(own, offer, service.policy, speech_of(service), service))
+            own = (new or []) if old is None else old.listener.hand_over()
+            door = self._make(own, offer, service.policy, speech_of(service), service)
+            self._doors.append(door)
+            if old is not None:
+                old.listener.leave_to(door.listener)
+                self._see_out(old)
         for old in before:
             if old not in self._doors and before.index(old) not in kept:
                 old.listener.stop()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from typing import Any
 
+from peerauth.address import Address
 from peerauth.errors import BadInput
 from peerauth.server.audit import Event
 from peerauth.server.beside import Tunnels
@@ -85,22 +86,36 @@ class Job:
             names.append("limits.max_connections")
             limits = replace(limits, max_connections=running.limits.max_connections)
         services, tunnels = self.choose(found)
-        services = tuple(map(self._as_started, services))
-        if {kind.words for kind in _commands(self.services)} - {kind.words for kind in _commands(services)}:
+        services = self._as_started(services)
+        if _backends(self.services) - _backends(services):
             names.append("command")
+        files = {service.listen: service.file for service in self.services}
+        opened = tuple(replace(service, file=files.get(service.listen, service.file)) for service in services)
+        if opened != services:  # its socket is there already
+            names.append("mode or owner")
         settled = replace(found, limits=limits, **fixed)
-        return replace(self, config=settled, services=services, tunnels=tunnels), names
+        return replace(self, config=settled, services=opened, tunnels=tunnels), names
 
-    def _as_started(self, service: Service) -> Service:
-        """The same, its command as it runs already. Raises BadInput("restart-needed"): commands start with the program."""
-        if not isinstance(service.kind, Command):
-            return service
-        for running in _commands(self.services):
-            if running.words == service.kind.words:
-                return replace(service, kind=replace(service.kind, backend=running.backend))
-        text = f"the service '{service.name}' has a command that does not run; commands are started with the program"
-        raise BadInput("restart-needed", text, "stop the program and start it again")
+    def _as_started(self, services: tuple[Service, ...]) -> tuple[Service, ...]:
+        """The same, their commands as they run already. Of several with the same words, each keeps that of its name.
+
+        Raises BadInput("restart-needed"): commands are started with the program.
+        """
+        running = [(one.name, kind) for one in self.services if isinstance(kind := one.kind, Command)]
+        by_name = sorted(services, key=lambda service: not any(service.name == name for name, _ in running))
+        found: dict[int, Service] = {}
+        for service in by_name:
+            if not isinstance(kind := service.kind, Command):
+                continue
+            fitting = [one for one in running if one[1].words == kind.words]
+            if not fitting:
+                text = f"the service '{service.name}' has a command that does not run; commands are started with the program"
+                raise BadInput("restart-needed", text, "stop the program and start it again")
+            own = min(fitting, key=lambda one: one[0] != service.name)
+            running.remove(own)
+            found[id(service)] = replace(service, kind=replace(kind, backend=own[1].backend))
+        return tuple(found.get(id(service), service) for service in services)
 
 
-def _commands(services: tuple[Service, ...]) -> list[Command]:
-    return [service.kind for service in services if isinstance(service.kind, Command)]
+def _backends(services: tuple[Service, ...]) -> set[Address | None]:
+    return {service.kind.backend for service in services if isinstance(service.kind, Command)}

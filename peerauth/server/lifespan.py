@@ -2,6 +2,9 @@
 
 https://asgi.readthedocs.io/en/latest/specs/lifespan.html. An application that raises where it is asked knows no lifespan,
 and is served all the same; one that says that its startup failed is not served.
+
+An application runs once in a loop, however many doors lead to it. Otherwise one that has started for a new door would be
+told to end when the old one is left, and serve on without what its shutdown has closed.
 """
 
 from __future__ import annotations
@@ -10,20 +13,32 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from peerauth.errors import printable
 from peerauth.server.app_failed import AppFailed
 from peerauth.server.app_log import log
 
 Application = Callable[..., Any]  # (scope, receive, send) -> awaitable, as ASGI 3 has it
+_running: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[int, Lifespan]] = WeakKeyDictionary()  # by id of what runs
+
+
+def lifespan_of(app: Application, name: str) -> Lifespan:
+    """The one of this application in the running loop, begun already or not."""
+    known = _running.setdefault(asyncio.get_running_loop(), {})
+    return known.setdefault(id(app), Lifespan(app, name))
 
 
 class Lifespan:
-    """One application's. `state` is what it wants to have in the scope of every request."""
+    """One application's. `state` is what it wants to have in the scope of every request.
+
+    Whoever serves it starts it and stops it; the first start and the last stop are the application's.
+    """
 
     def __init__(self, app: Application, name: str) -> None:
         self._app = app
         self._name = name
+        self._users = 0
         self.state: dict[str, Any] = {}
         self._told: asyncio.Queue[dict[str, str]] = asyncio.Queue()
         self._started = asyncio.Event()
@@ -33,6 +48,9 @@ class Lifespan:
 
     async def start(self) -> None:
         """Have it start. Raises AppFailed("app-failed") when it says that it cannot."""
+        self._users += 1
+        if self._users > 1:
+            return
         self._running = asyncio.create_task(self._run())
         self._told.put_nowait({"type": "lifespan.startup"})
         try:
@@ -47,7 +65,11 @@ class Lifespan:
             raise AppFailed("app-failed", f"the application {self._name} failed to start{why}", trace=self._failed)
 
     async def stop(self, seconds: float) -> None:
-        """Have it end, in so many seconds at most."""
+        """Have it end, in so many seconds at most, if nobody else serves it."""
+        self._users -= 1
+        if self._users > 0:
+            return
+        self._forget()
         if self._running is None or self._running.done():
             return
         self._told.put_nowait({"type": "lifespan.shutdown"})
@@ -58,7 +80,13 @@ class Lifespan:
             log.error("%s was not done with its shutdown after %g s", self._name, seconds)
         await self._leave()
 
+    def _forget(self) -> None:
+        known = _running.get(asyncio.get_running_loop(), {})
+        if known.get(id(self._app)) is self:
+            del known[id(self._app)]
+
     async def _leave(self) -> None:
+        self._forget()
         if self._running is not None:
             self._running.cancel()
             await asyncio.wait([self._running], timeout=1)

@@ -58,12 +58,23 @@ class Listener:
     ) -> None:
         self._shared = shared
         self.sockets = sockets
-        self.policy = policy
+        self._policy = policy
+        self._heir: Listener | None = None
+        self._stopped = False
         self._begin = begin
         self._serve = serve
         self._open = 0  # admitted connections
         self.none_left = asyncio.Event()
         self.none_left.set()
+
+    @property
+    def policy(self) -> Policy:
+        """For whom it is, as configured now: who came in before another took its place has no other rights."""
+        return self._policy if self._heir is None else self._heir.policy
+
+    @policy.setter
+    def policy(self, policy: Policy) -> None:
+        self._policy = policy
 
     def start(self) -> None:
         """Begin to accept."""
@@ -79,19 +90,29 @@ class Listener:
 
     def stop(self) -> None:
         """Accept no more, and send away those who are not admitted yet."""
+        self._stopped = True  # for those who are through, and of whom we have not heard
         self._shared.porch.shut(self)
         for sock in self.sockets:
             if sock.fileno() >= 0:
                 self._shared.close(sock)
 
     def hand_over(self) -> list[socket.socket]:
-        """Accept no more, and give the sockets away to another; who is in the handshake comes in here still."""
+        """Accept no more, and give the sockets away to another, who is to be the heir."""
         sockets, self.sockets = self.sockets, []
         self._shared.porch.leave(sockets)
         return sockets
 
+    def leave_to(self, heir: Listener) -> None:
+        """Whoever is in the handshake here is its guest: a handshake can take as long as somebody wants it to."""
+        self._heir = heir
+
     def arrived(self, arrival: Arrival, error: Exception | None) -> None:
         """This one's handshake is done, or has failed."""
+        if self._heir is not None:
+            self._heir.arrived(arrival, error)
+            return
+        if error is None and self._stopped:
+            error = TurnedAway("this door is shut")
         session = arrival.session
         finished = error is None
         if error is None and session is not None:
@@ -121,6 +142,8 @@ class Listener:
 
     def new_session(self, arrival: Arrival) -> Session:
         """TLS for somebody new; in a porter's thread, as its judging is."""
+        if self._heir is not None:
+            return self._heir.new_session(arrival)
         remote = arrival.remote
 
         def judge(der: bytes | None) -> Decision:

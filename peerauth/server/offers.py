@@ -64,8 +64,11 @@ async def make_offer(service: Service, audit: Audit, config: Config | None = Non
             from peerauth.server.app_loading import load
             from peerauth.server.asgi import Asgi
             from peerauth.server.guarded import guarded
+            from peerauth.server.lifespan import lifespan_of
 
-            asgi = Asgi(guarded(load(app), service, audit), app.leads_to, websockets=True)
+            application = load(app)
+            lifespan = lifespan_of(application, app.leads_to)
+            asgi = Asgi(guarded(application, service, audit), app.leads_to, websockets=True, lifespan=lifespan)
             await asgi.start()
             return Offer(asgi.serve, asgi.close, asgi.wind_down)
     raise AssertionError(f"nobody serves a {type(service.kind).__name__}")
@@ -81,7 +84,7 @@ def _proxy(service: Service, kind: Http, audit: Audit) -> Offer:
     async def close() -> None:
         patience.close()
 
-    return Offer(proxy_service(make_front(service, kind, audit, patience)), close)
+    return Offer(proxy_service(make_front(service, kind, audit, patience)), close, patience.wind_down)
 
 
 def speech_of(service: Service) -> Speech:

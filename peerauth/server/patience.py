@@ -16,6 +16,9 @@ class Waiting(Protocol):
     def expired(self) -> None:
         """The deadline has passed."""
 
+    def wind_down(self) -> None:
+        """What is under way is the last."""
+
 
 class Patience:
     """For one loop. `now` (seconds) is the time of the last look; nobody's patience is shorter than four `look`s."""
@@ -39,6 +42,11 @@ class Patience:
     def discard(self, one: Waiting) -> None:
         """It waits no more."""
         self._all.discard(one)
+
+    def wind_down(self) -> None:
+        """Have everyone who is here come to an end."""
+        for one in list(self._all):
+            one.wind_down()
 
     def close(self) -> None:
         """Look at nobody any more."""

@@ -7,6 +7,7 @@ A body that broke off never looks complete: whoever gets the other half of it se
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import Final
 
@@ -38,7 +39,17 @@ def proxy_service(front: Front) -> Serve:
 class Proxy(Visit):
     """One admitted connection, and the requests that come over it."""
 
-    __slots__ = ("_body", "_buffer", "_heard_all", "_introduced", "_introduction", "_request", "_said", "_taken_before")
+    __slots__ = (
+        "_body",
+        "_buffer",
+        "_heard_all",
+        "_introduced",
+        "_introduction",
+        "_last",
+        "_request",
+        "_said",
+        "_taken_before",
+    )
 
     def __init__(self, guest: Guest, front: Front) -> None:
         super().__init__(guest, front)
@@ -47,6 +58,7 @@ class Proxy(Visit):
         self._request: Request | None = None  # which is being answered
         self._body: Body | None = None  # of it, of which more is to come
         self._heard_all = False  # the peer sends nothing more
+        self._last = False  # nothing is answered after what is under way
         self._taken_before = 0  # bytes, by both sides, when it was looked at last
         self._introduced: Admitted | None = None
         self._introduction: Introduction
@@ -103,6 +115,7 @@ class Proxy(Visit):
             about = request.about
             self._said = about if end < KEPT else None
             self._request = request
+            request.close |= self._last
             if self._introduced is not self.admitted:
                 self._introduced = self.admitted
                 self._introduction = front.introduce(self.admitted, self.session, self._near.sock)
@@ -110,7 +123,7 @@ class Proxy(Visit):
             rest: bytes | None = came[end:]
             if front.routed and (denied := front.judge(request, self.admitted, self._near.sock)) is not None:
                 self._came = came[end:]
-                self._say(403, denied.rule, close=about.close or about.has_body)
+                self._say(403, denied.rule, close=request.close or about.has_body)
                 return
             if about.has_body:
                 self._body = request.body()
@@ -270,6 +283,9 @@ class Proxy(Visit):
 
     def _ready(self) -> None:
         """For the next request, which may be there already."""
+        if self._last and not self._came:
+            self._leave()
+            return
         self.deadline = self._front.patience.now + IDLE
         if self._came or self._heard_all:
             self._guest.loop.call_soon(self._go_on)
@@ -286,6 +302,17 @@ class Proxy(Visit):
         else:
             self._backend.listen(on=True)
             self._ready()
+
+    def wind_down(self) -> None:
+        """As Waiting.wind_down. A request that has come by now is answered: nobody could know whether it was done."""
+        if self._request is None and not (self._heard_all or self._leaving):
+            with contextlib.suppress(Exception):  # it has ended then
+                self._readable()
+        self._last = True
+        if self._request is not None:
+            self._request.close = True
+        elif not (self._out.busy or self._came.strip() or self._closed or self._leaving):
+            self._leave()
 
     def _say(self, status: int, text: str, *, close: bool) -> None:
         """Answer this ourselves."""

@@ -98,6 +98,10 @@ class Visit(Asker):
     def expired(self) -> None:
         """As Waiting.expired."""
 
+    @abstractmethod
+    def wind_down(self) -> None:
+        """As Waiting.wind_down."""
+
     def _leave(self) -> None:
         """Say goodbye when everything has gone, and read on for a moment so that it arrives."""
         if self._closed:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from peerauth.errors import BadInput, printable
-from peerauth.store.kind import Hello, Kind
+from peerauth.store.kind import Kind
 from peerauth.store.schema import Table
 
 Interface = Literal["auto", "asgi", "wsgi"]
@@ -44,14 +44,12 @@ def app(reference: str, directory: Path, interface: Interface = "auto") -> App:
     return App(found[1], found[2], directory, interface, found[3] is not None)
 
 
-def read_app(table: Table) -> Kind:
+def read_app(table: Table) -> App:
     """The application of a `[[serve]]` block; its directory is relative to the file, and that of the file without it."""
     chosen = table.choice("interface", _INTERFACES, "auto")
-    directory, reference = table.path("app_dir", "."), table.text("app")
-    if reference is None:
-        return Hello()
+    directory = table.path("app_dir", ".")
     with table.about("app"):
-        return app(reference, directory, next(known for known in _INTERFACES if known == chosen))
+        return app(table.text("app") or "", directory, next(known for known in _INTERFACES if known == chosen))
 
 
 def _suggested(reference: str) -> str:

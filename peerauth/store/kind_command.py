@@ -9,7 +9,7 @@ from pathlib import PurePath
 
 from peerauth.address import Address
 from peerauth.errors import BadInput, printable
-from peerauth.store.kind import Hello, Kind
+from peerauth.store.kind import Kind
 from peerauth.store.kind_http import Http, read_way
 from peerauth.store.kind_relay import Relay, says_proxy
 from peerauth.store.schema import Table
@@ -64,12 +64,10 @@ def run(words: Sequence[str], way: Http | Relay | None = None) -> Command:
     return Command(tuple(words), Http(()) if way is None else way)
 
 
-def read_command(table: Table) -> Kind:
+def read_command(table: Table) -> Command:
     """The command of a `[[serve]]` block."""
-    words = table.texts("command")
+    words = table.texts("command") or []
     speaks = table.choice("speaks", _SPEAKS, "http")
     way = read_way(table) if speaks == "http" else Relay((), says_proxy(table))
-    if words is None:
-        return Hello()
     with table.about("command"):
         return run(words, way)

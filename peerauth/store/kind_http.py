@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from peerauth.address import Address, parse_address
 from peerauth.errors import BadInput, printable
-from peerauth.store.kind import Hello, Kind
+from peerauth.store.kind import Kind
 from peerauth.store.kind_relay import each_once, in_turn
 from peerauth.store.schema import Table
 
@@ -47,13 +47,11 @@ def http(urls: Sequence[str]) -> Http:
     return Http(each_once([_address(url) for url in urls]))
 
 
-def read_http(table: Table) -> Kind:
+def read_http(table: Table) -> Http:
     """The proxy of a `[[serve]]` block."""
-    urls, way = table.text_or_texts("http"), read_way(table)
-    if urls is None:
-        return Hello()
+    way = read_way(table)
     with table.about("http"):
-        return replace(way, targets=http(urls).targets)
+        return replace(way, targets=http(table.text_or_texts("http") or []).targets)
 
 
 def read_way(table: Table) -> Http:

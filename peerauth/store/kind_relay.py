@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from peerauth.address import Address, parse_address
 from peerauth.errors import BadInput
-from peerauth.store.kind import Hello, Kind
+from peerauth.store.kind import Kind
 from peerauth.store.schema import Table
 
 
@@ -41,12 +41,10 @@ def relay(targets: Sequence[str], *, proxy_protocol: bool = False) -> Relay:
     return Relay(each_once([parse_address(target, what="target") for target in targets]), proxy_protocol)
 
 
-def read_relay(table: Table) -> Kind:
+def read_relay(table: Table) -> Relay:
     """The relay of a `[[serve]]` block."""
-    targets = table.text_or_texts("target")
+    targets = table.text_or_texts("target") or []
     proxy_protocol = says_proxy(table)
-    if targets is None:
-        return Hello()
     with table.about("target"):
         return relay(targets, proxy_protocol=proxy_protocol)
 

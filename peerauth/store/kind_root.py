@@ -7,7 +7,7 @@ from pathlib import Path
 
 from peerauth.errors import BadInput
 from peerauth.store.files import shown
-from peerauth.store.kind import Hello, Kind
+from peerauth.store.kind import Kind
 from peerauth.store.schema import Table
 
 
@@ -33,10 +33,7 @@ def root(directory: str, relative_to: Path | None = None) -> Root:
     return Root(((relative_to or Path.cwd()) / directory).absolute())
 
 
-def read_root(table: Table) -> Kind:
+def read_root(table: Table) -> Root:
     """The files of a `[[serve]]` block."""
-    directory = table.text("root")
-    if directory is None:
-        return Hello()
     with table.about("root"):
-        return root(directory, table.directory)
+        return root(table.text("root") or "", table.directory)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from peerauth.errors import BadInput
 from peerauth.store.kind import Hello, Kind, OnUnknown, check_on_unknown
 from peerauth.store.kind_app import App, Interface, app, read_app
 from peerauth.store.kind_command import Command, read_command, run
@@ -49,4 +50,9 @@ def read_kind(table: Table) -> Kind:
     first, *more = given
     if more:
         raise table.error(first, f"and {more[0]} are two different things to be", "write one [[serve]] block for each")
-    return _KINDS[first](table)  # hello, where the value is of no use, which was said
+    try:
+        return _KINDS[first](table)
+    except BadInput:
+        if table.has(first):
+            raise
+        return Hello()  # while mistakes are gathered: what is wrong with its value was said, and it counts as not set

@@ -34,6 +34,14 @@ CORPUS: dict[str, tuple[str, list[tuple[int | None, str, str]]]] = {
     "no-port": (f'{NODE}[[serve]]\nlisten = "0.0.0.0"', [(4, "is not HOST:PORT", "8443")]),
     "big-port": (f'{NODE}[[serve]]\nlisten = ":65536"', [(4, "is not HOST:PORT", "8443")]),
     "bad-target": (f'{SERVE}target = "somewhere"', [(5, "serve[1].target is not usable", "5432")]),
+    "bad-http-with-its-settings": (
+        f'{SERVE}http = "https://h"\ntimeout = 5\nheaders = ["X-Peer-Name"]',
+        [(5, "serve[1].http is not usable", "write http://")],
+    ),
+    **{
+        f"{key}-is-a-number": (f"{SERVE}{key} = 3", [(5, f"serve[1].{key} must be", "")])
+        for key in ("http", "app", "root", "command")
+    },
     "bad-service-name": (f'{SERVE}name = "Db One"', [(5, "serve[1].name is not usable", "db-one")]),
     "allow-is-a-text": (f'{SERVE}allow = "alice"', [(5, "serve[1].allow must be a list", "")]),
     "allow-has-a-number": (f"{SERVE}allow = [\n1]", [(5, "serve[1].allow must be a list", "")]),
