@@ -94,13 +94,14 @@ class Described:
         ):
             if value is not None and not set(needed) & set(given):
                 raise UsageError("usage", f"{name} goes with {' or '.join(needed)}", "see: peerauth serve --help")
-        if self.speaks == "http" and self.proxy_protocol:
-            raise UsageError("usage", "a program that speaks HTTP hears in header fields who the peer is")
+        if self.words and self.speaks != "tcp" and self.proxy_protocol:
+            problem = "--proxy-protocol is for no program that speaks HTTP: it is told in header fields who the peer is"
+            raise UsageError("usage", problem, "for another one: --speaks tcp")
 
     def _way(self) -> Http | Relay:
         """How connections go on to COMMAND."""
         from peerauth.store.kinds import Http, Relay
 
-        if self.speaks == "tcp" or self.proxy_protocol:
+        if self.speaks == "tcp":
             return Relay((), self.proxy_protocol is not None)
         return Http(())

@@ -181,7 +181,7 @@ def _misused(ui: Ui, error: typer.TyperException, *, nagios: bool) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":  # typer has no public name for it
         ui.say(context.get_help() if context is not None else "")
         return UsageError.exit_code
-    text = error.format_message().rstrip(".")
+    text = error.format_message().rstrip(".").replace(": Value error, ", ": ")
     misuse = UsageError("usage", text[:1].lower() + text[1:], f"{path} --help")
     if nagios:
         from peerauth.cli.nagios import unknown

@@ -21,7 +21,7 @@ TargetOption = Annotated[
     typer.Option(
         "--target",
         metavar="ADDRESS",
-        help="Relay to HOST:PORT or unix:PATH; repeatable: in turn. Without it: say hello.",
+        help="Relay bytes to HOST:PORT or unix:PATH; repeatable: in turn.",
     ),
 ]
 ProxyProtocolOption = Annotated[
@@ -31,7 +31,7 @@ ProxyProtocolOption = Annotated[
 HttpOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--http", metavar="URL", help="Pass HTTP on to http://HOST:PORT or unix:PATH, with who is calling; repeatable."
+        "--http", metavar="URL", help="Pass HTTP on to http://HOST:PORT or unix:PATH, with who calls; repeatable: in turn."
     ),
 ]
 RootOption = Annotated[
@@ -44,11 +44,11 @@ AppOption = Annotated[
 ]
 AppDirOption = Annotated[
     Path | None,
-    typer.Option("--app-dir", metavar="DIR", help="Where its module is; else here.", show_default=False),
+    typer.Option("--app-dir", metavar="DIR", help="Where the module of --app is; else here.", show_default=False),
 ]
 InterfaceOption = Annotated[
     Literal["asgi", "wsgi"] | None,
-    typer.Option("--interface", help="What the application is, where that cannot be seen.", show_default=False),
+    typer.Option("--interface", help="What --app is, where that cannot be seen.", show_default=False),
 ]
 AllowOption = Annotated[
     list[str] | None, typer.Option("--allow", metavar="PEER", help="Only this peer, tag:NAME or @group; repeatable.")
@@ -79,21 +79,23 @@ CommandArgument = Annotated[
 def serve(
     ui: Ui,
     listen: ListenOption = None,
-    target: TargetOption = None,
-    proxy_protocol: ProxyProtocolOption = None,
     http: HttpOption = None,
-    root: RootOption = None,
     app: AppOption = None,
     app_dir: AppDirOption = None,
     interface: InterfaceOption = None,
+    root: RootOption = None,
+    target: TargetOption = None,
+    proxy_protocol: ProxyProtocolOption = None,
+    speaks: SpeaksOption = None,
     allow: AllowOption = None,
     on_unknown: OnUnknownOption = None,
     workers: WorkersOption = None,
-    speaks: SpeaksOption = None,
     words: CommandArgument = None,
     passphrase_file: PassphraseFileOption = None,
 ) -> None:
     """Run the services of config.toml, or the one described by the options, for pinned peers only.
+
+    What it is, one of --http, --app, --root, --target and COMMAND says; without any, it says hello.
 
     Peers that are added, changed or removed meanwhile count at once; a removed peer's connections end.
     """

@@ -29,9 +29,9 @@ name = "{name}"              # its key is {name}.key (never leaves this machine)
 
 # What this node offers to its peers; without any block, `peerauth serve` says hello on 0.0.0.0:8443.
 # [[serve]]
-# name = "db"
+# name = "web"
 # listen = "0.0.0.0:8443"
-# target = "127.0.0.1:5432"  # or "unix:/run/app.sock"; without a target: the hello service
+# http = "http://127.0.0.1:8000"  # or one of app, root, command, target = "127.0.0.1:5432"; with none: the hello service
 # allow = ["alice", "tag:ci", "@operators"]   # without it: every pinned peer
 
 # A local address that leads to a peer, for `peerauth up`, which runs all of this file (`--check` finds every mistake in it).

@@ -15,6 +15,7 @@ from peerauth.store.kind_relay import Relay, says_proxy
 from peerauth.store.schema import Table
 
 _SPEAKS = ("http", "tcp")
+_EXAMPLE = '["gunicorn", "--bind", "unix:{backend}", "app:app"]'
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +57,7 @@ class Command(Kind):
 def run(words: Sequence[str], way: Http | Relay | None = None) -> Command:
     """A service by this command. Raises BadInput("bad-command")."""
     if not words or not words[0]:
-        raise BadInput(
-            "bad-command", "there is no program to run", 'for instance: ["gunicorn", "--bind", "unix:{backend}", "app:app"]'
-        )
+        raise BadInput("bad-command", "there is no program to run", f"for instance: {_EXAMPLE}")
     if any("\0" in word for word in words):
         raise BadInput("bad-command", "no word of a command has a NUL in it")
     return Command(tuple(words), Http(()) if way is None else way)
@@ -66,8 +65,11 @@ def run(words: Sequence[str], way: Http | Relay | None = None) -> Command:
 
 def read_command(table: Table) -> Command:
     """The command of a `[[serve]]` block."""
-    words = table.texts("command") or []
+    words = table.texts("command", _EXAMPLE) or []
     speaks = table.choice("speaks", _SPEAKS, "http")
+    if speaks == "http" and says_proxy(table):
+        problem = "is for no program that speaks HTTP: it is told in header fields who the peer is"
+        raise table.error("proxy_protocol", problem, 'for another one: speaks = "tcp"')
     way = read_way(table) if speaks == "http" else Relay((), says_proxy(table))
     with table.about("command"):
         return run(words, way)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from peerauth.address import Address, parse_address
-from peerauth.errors import BadInput
+from peerauth.errors import BadInput, printable
 from peerauth.store.kind import Kind
 from peerauth.store.schema import Table
 
@@ -38,7 +38,7 @@ class Relay(Kind):
 
 def relay(targets: Sequence[str], *, proxy_protocol: bool = False) -> Relay:
     """A relay to these addresses. Raises BadInput: "bad-address", "bad-target"."""
-    return Relay(each_once([parse_address(target, what="target") for target in targets]), proxy_protocol)
+    return Relay(each_once([_address(target) for target in targets]), proxy_protocol)
 
 
 def read_relay(table: Table) -> Relay:
@@ -47,6 +47,15 @@ def read_relay(table: Table) -> Relay:
     proxy_protocol = says_proxy(table)
     with table.about("target"):
         return relay(targets, proxy_protocol=proxy_protocol)
+
+
+def _address(text: str) -> Address:
+    scheme, there, rest = text.partition("://")
+    if there:
+        problem = f"the target '{printable(text, 80)}' is a URL, and a relay leads to HOST:PORT"
+        other = "; what speaks HTTP is better served by http than by target" if scheme.lower() == "http" else ""
+        raise BadInput("bad-address", problem, f"write: {printable(rest.partition('/')[0], 60)}{other}")
+    return parse_address(text, what="target")
 
 
 def says_proxy(table: Table) -> bool:

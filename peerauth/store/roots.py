@@ -16,6 +16,8 @@ def check_root(directory: Path, config: Config) -> None:
     Raises BadInput("not-a-directory"), or BadInput("bad-root") where the key, the home, what the program notes there, or the
     peers are in it, or it is in one of the latter two.
     """
+    if directory.is_file():
+        raise BadInput("not-a-directory", f"{shown(directory)} is no directory", "serve the directory that it is in")
     if not directory.is_dir():
         raise BadInput("not-a-directory", f"there is no directory {shown(directory)}", "make it first")
     home = config.path.parent

@@ -178,11 +178,12 @@ class Table:
             raise self.error(key, "is not usable: no path has a NUL in it")
         return self.directory / text
 
-    def texts(self, key: str) -> list[str] | None:
+    def texts(self, key: str, such_as: str = '["alice", "bob"]') -> list[str] | None:
         """A list of strings, or None when it is not set."""
-        value = self._get(key, list, 'a list of texts, such as ["alice", "bob"]')
+        expected = f"a list of texts, such as {such_as}"
+        value = self._get(key, list, expected)
         if value is not None and not all(isinstance(item, str) for item in value):
-            self.wrong(key, 'must be a list of texts, such as ["alice", "bob"]')
+            self.wrong(key, f"must be {expected}")
             return None
         return None if value is None else list(value)
 

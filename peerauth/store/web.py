@@ -24,7 +24,7 @@ def read_routes(table: Table, allowed: Callable[[list[str] | None], Policy], *, 
     given = table.tables("routes")
     if not speaks_http:
         raise table.error(
-            "routes", "are for a service that speaks HTTP, which this is not", 'to share HTTP: http = "HOST:PORT"'
+            "routes", "are for a service that speaks HTTP, which this is not", 'to share HTTP: http = "http://HOST:PORT"'
         )
     read = [rule.attempt(lambda rule=rule: _route(rule, allowed)) for rule in given]  # type: ignore[misc]
     routes = [(rule, route) for rule, route in zip(given, read, strict=True) if route is not None]

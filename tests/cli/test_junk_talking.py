@@ -386,6 +386,7 @@ def test_body_whose_name_is_junk(run: Run, file: str) -> None:
         ["serve", "--", "true"],
         ["serve", "--proxy-protocol", "v2"],
         [*SERVE, "--proxy-protocol", "JUNK"],
+        [*SERVE, "--proxy-protocol", "v2", "--", "true"],
         [*SERVE, "--target", ":1", "--target", ":1"],
         [*SERVE, "--target", ":1", "--", "true"],
         ["serve", "JUNK"],

@@ -158,7 +158,7 @@ async def test_a_reader_that_is_slow_costs_little_and_nobody_else(yard: Yard, ro
         held = [one._pour for one in transports(node)]
         assert all(pour is not None and len(pour.buffer.view) == SIZE for pour in held)
         assert sum(one.get_write_buffer_size() for one in transports(node)) == 0
-        assert descriptors() == before + 3 * slow  # a socket on either side, and the file
+        await node.until(lambda: descriptors() == before + 3 * slow)  # a socket on either side, and the file
         assert await asyncio.to_thread(whole, caller, node.port) == content(root / "big")
         for tls in stuck:
             tls.close()

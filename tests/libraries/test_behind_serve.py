@@ -33,8 +33,9 @@ APPLICATION = """
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
         return
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
-    await send({"type": "http.response.body", "body": b"hello"})
+    body = b" ".join([b"hello", *(value for name, value in scope["headers"] if name == b"x-peer-name")])
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+    await send({"type": "http.response.body", "body": body})
 """
 Launch = Callable[..., Program]
 
@@ -114,7 +115,7 @@ def test_granian_by_itself_admits_what_a_pinned_certificate_has_signed(launch: L
 
 
 def test_granian_behind_serve_is_reached_by_pinned_peers_alone(launch: Launch, homes: Path, tmp_path: Path) -> None:
-    """A stranger, and what a CA:TRUE peer has signed, are refused; a removed peer's open connection ends."""
+    """It hears their names; a stranger, and what a CA:TRUE peer has signed, is refused; a removed peer's connection ends."""
     authority = mint("root", ca=True)
     (homes / "db-1/peers/root.crt").write_text(authority.certificate.pem)
     signed = presenting(homes / "alice", mint("alice", issuer=authority), tmp_path / "signed")
@@ -122,22 +123,22 @@ def test_granian_behind_serve_is_reached_by_pinned_peers_alone(launch: Launch, h
     port = port_of(
         launch(
             *("peerauth", "serve", "--home", homes / "db-1", "--json"),
-            *("--listen", "127.0.0.1:0", "--target", f"unix:{homes / 'granian.sock'}"),
+            *("--listen", "127.0.0.1:0", "--http", f"unix:{homes / 'granian.sock'}"),
             cwd=homes,
         )
     )
     context = Node.load(homes / "alice").client_context("db-1")
 
-    assert get(context, port) == "hello"
+    assert get(context, port) == "hello alice"
     for refused in (homes / "mallory", signed):
-        assert get(Node.load(refused).client_context("db-1"), port) != "hello"
+        assert "hello" not in get(Node.load(refused).client_context("db-1"), port)
     with closing(http.client.HTTPSConnection("localhost", port, context=context, timeout=DEADLINE_S)) as kept:
         kept.request("GET", "/")
-        assert kept.getresponse().read() == b"hello"
+        assert kept.getresponse().read() == b"hello alice"
         (homes / "db-1/peers/alice.crt").rename(homes / "alice.crt")
         with suppress(ConnectionResetError):  # nothing was asked: it ends by itself
             assert kept.sock.recv(100) == b""
-    assert get(context, port) != "hello"
+    assert "hello" not in get(context, port)
 
 
 def test_grpc_without_tls_of_its_own_goes_through_both_doors(
