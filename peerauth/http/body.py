@@ -150,3 +150,12 @@ def chunk(data: bytes) -> bytes:
 def end_of_chunks(lines: bytes) -> bytes:
     """The last chunk, and these trailers."""
     return b"0\r\n%b\r\n" % lines
+
+
+def passed_on(body: Body, data: bytes) -> tuple[bytes, bytes | None]:
+    """What of this is the body's, as it goes on: what came in chunks, in chunks of our own; and the rest, as of `feed`."""
+    payload, rest = body.feed(data)
+    if not isinstance(body, Chunked):
+        return payload, rest
+    piece = chunk(payload)
+    return (piece, None) if rest is None else (piece + end_of_chunks(body.trailers), rest)

@@ -73,10 +73,10 @@ def _bind(sock: socket.socket, where: tuple[object, ...]) -> None:
     sock.bind(where)
 
 
-def why_not(address: Address) -> PeerAuthError | None:
+def why_not(address: Address, file: SocketFile | None = None) -> PeerAuthError | None:
     """What keeps us from listening there just now; found out by binding to it for a moment, where that touches nobody."""
     if address.path is not None:
-        return _why_no_socket(Path(address.path), address)
+        return _why_no_socket(Path(address.path), address, file or SocketFile())
     try:
         found = socket.getaddrinfo(address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError):
@@ -94,7 +94,11 @@ def why_not(address: Address) -> PeerAuthError | None:
     return None
 
 
-def _why_no_socket(path: Path, address: Address) -> PeerAuthError | None:
+def _why_no_socket(path: Path, address: Address, file: SocketFile) -> PeerAuthError | None:
+    try:
+        _owner(file)
+    except PeerAuthError as error:
+        return error
     if not path.parent.is_dir():
         return PeerAuthError("no-such-file", f"there is no directory {path.parent}", f"mkdir {path.parent}")
     if not os.access(path.parent, os.W_OK | os.X_OK):

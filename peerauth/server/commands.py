@@ -179,12 +179,19 @@ def _popen(command: Command, path: Path) -> subprocess.Popen[bytes]:
     words = [word.replace(PLACE, str(path)) for word in command.words]
     try:
         return subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=_errors(), env=_environment(os.environ, path), process_group=0
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=_errors(),
+            env=_environment(os.environ, path),
+            cwd=command.directory,
+            process_group=0,
         )
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         hint = "it is looked for in $PATH; a shell's own words need a shell: sh -c '...'"
-        if ":" in words[0]:
+        if isinstance(error, PermissionError):
+            hint = f"it is to be a file that may be executed: chmod +x {printable(words[0], 200)}"
+        elif ":" in words[0]:
             hint = "an address stands after --listen or --target"
         raise PeerAuthError("cannot-run", f"cannot run {printable(words[0], 200)}: {reason}", hint) from error
 

@@ -25,6 +25,7 @@ from peerauth.store.kinds import App, Command, Http, Relay, Root
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.store.places import At
 from peerauth.store.roots import check_root
+from peerauth.store.socketfile import SocketFile
 from peerauth.store.tunnels import doubts
 from peerauth.trust import expiry
 
@@ -61,7 +62,7 @@ def examine(home: Path, now: datetime, passphrase: bytes | None = None) -> Exami
     warnings = [Finding(problem.code, problem.message) for problem in directory.problems if config.peers.is_dir()]
     for service in config.services:
         block = _Block(document, places[service.listen])
-        mistakes += block.cannot_listen(service.listen, warnings)
+        mistakes += block.cannot_listen(service.listen, warnings, service.file)
         mistakes += _cannot_be(service, config, block)
         warnings += _doubts_about(service, directory, block)
     for tunnel in config.tunnels:
@@ -132,8 +133,9 @@ def _cannot_be(service: Service, config: Config, block: _Block) -> Iterator[Find
                 check_root(directory, config)
             except BadInput as error:
                 yield Finding(error.code, error.message, error.hint, block.line("root"))
-        case Command(words):
-            if which(words[0]) is None:
+        case Command(words, directory=directory):
+            program = str((directory or Path()) / words[0]) if "/" in words[0] else words[0]
+            if which(program) is None:
                 text = f"there is no program {printable(words[0], 80)} that could be started"
                 yield Finding("cannot-run", text, "is it installed, and on the PATH?", block.line("command"))
         case App(module=module, directory=directory):
@@ -154,9 +156,9 @@ class _Block:
         """Of one of its keys; of the block, where that is not there."""
         return self.document.line((*self.at, key))
 
-    def cannot_listen(self, address: Address, warnings: list[Finding]) -> Iterator[Finding]:
+    def cannot_listen(self, address: Address, warnings: list[Finding], file: SocketFile | None = None) -> Iterator[Finding]:
         """What keeps it from listening for good; what may be otherwise in a moment, or for another user, is a warning."""
-        error = why_not(address)
+        error = why_not(address, file)
         if error is None:
             return
         number = error.__cause__.errno if isinstance(error.__cause__, OSError) else None

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import os
-import time
 from collections.abc import Iterable
-from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -97,11 +94,6 @@ def _fields(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     return fields
 
 
-@functools.lru_cache(maxsize=1)
-def _date(second: int) -> bytes:
-    return formatdate(second, usegmt=True).encode()
-
-
 def _is_closing(scope: Scope) -> bool:
     """Whether a body may follow that nobody reads, or none although one was announced (RFC 9110 section 10.1.1)."""
     names = {name for name, _ in scope["headers"]}
@@ -110,7 +102,7 @@ def _is_closing(scope: Scope) -> bool:
 
 async def _send(reply: Reply, send: Send, scope: Scope) -> None:
     """Send an answer."""
-    headers = [(b"date", _date(int(time.time()))), *reply.fields, _NOSNIFF]
+    headers = [*reply.fields, _NOSNIFF]
     if _is_closing(scope):
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})

@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 from typing import Final
 
-from peerauth.http.body import BadBody, Body, Chunked, Sized, chunk, end_of_chunks
+from peerauth.http.body import BadBody, Body, Sized, passed_on
 from peerauth.http.errors import BadRequest
 from peerauth.http.introduction import Introduction
 from peerauth.http.request import About, Request, check_beginning, read_request
@@ -162,13 +162,9 @@ class Proxy(Visit):
     def _taken(body: Body, data: bytes) -> tuple[bytes, bytes | None]:
         """What of this goes to the program, as it goes; and what comes after the body."""
         try:
-            payload, rest = body.feed(data)
+            return passed_on(body, data)
         except BadBody as error:
             raise BadRequest(f"the body is malformed: {error}") from None
-        if not isinstance(body, Chunked):
-            return payload, rest
-        piece = chunk(payload)
-        return (piece, None) if rest is None else (piece + end_of_chunks(body.trailers), rest)
 
     def _went(self, *, complete: bool) -> None:
         """More of the request is on its way to the program."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from peerauth.address import Address
 from peerauth.errors import BadInput, printable
@@ -22,11 +22,13 @@ _EXAMPLE = '["gunicorn", "--bind", "unix:{backend}", "app:app"]'
 class Command(Kind):
     """A program that starts and ends with the server, and serves at a Unix socket of its own: `backend`, while it runs.
 
-    `way`: what carries peers' requests, or their bytes, to that socket.
+    `way`: what carries peers' requests, or their bytes, to that socket. `directory`: where it
+    is started; None: where we are.
     """
 
     words: tuple[str, ...]
     way: Http | Relay = field(default_factory=lambda: Http(()))
+    directory: Path | None = None
     backend: Address | None = None
 
     def __str__(self) -> str:
@@ -54,13 +56,13 @@ class Command(Kind):
         return replace(self.way, targets=(self.backend,), patient=True)
 
 
-def run(words: Sequence[str], way: Http | Relay | None = None) -> Command:
+def run(words: Sequence[str], way: Http | Relay | None = None, directory: Path | None = None) -> Command:
     """A service by this command. Raises BadInput("bad-command")."""
     if not words or not words[0]:
         raise BadInput("bad-command", "there is no program to run", f"for instance: {_EXAMPLE}")
     if any("\0" in word for word in words):
         raise BadInput("bad-command", "no word of a command has a NUL in it")
-    return Command(tuple(words), Http(()) if way is None else way)
+    return Command(tuple(words), Http(()) if way is None else way, directory)
 
 
 def read_command(table: Table) -> Command:
@@ -72,4 +74,4 @@ def read_command(table: Table) -> Command:
         raise table.error("proxy_protocol", problem, 'for another one: speaks = "tcp"')
     way = read_way(table) if speaks == "http" else Relay((), says_proxy(table))
     with table.about("command"):
-        return run(words, way)
+        return run(words, way, table.directory)

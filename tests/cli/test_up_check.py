@@ -108,6 +108,10 @@ CORPUS: dict[str, tuple[str, list[tuple[int | None, str, str]]]] = {
         f'{SERVE}[[serve.routes]]\npath = "a"\n[[serve.routes]]\npath = "/"\nmethods = ["get"]\nallow = ["@x"]',
         [(6, "must begin with /", "/a"), (9, "methods", "GET"), (10, "does not define 'x'", "none is defined")],
     ),
+    "nobodys-socket": (
+        f'{NODE}[[serve]]\nlisten = "unix:s"\nowner = "no-such-user"',
+        [(4, "this system has no user no-such-user", "")],
+    ),
     "mode-of-a-port": (f'{SERVE}mode = "0660"', [(5, "a Unix socket's file", "unix:")]),
     "all-of-a-block": (
         f'{NODE}[[serve]]\nlisten = 1\nname = 2\ntarget = 3\nallow = 4\nfive = 5\n[limits]\ndrain = "x"\nmax_handshakes = 0',

@@ -21,7 +21,7 @@ from peerauth.trust.policy import EVERY_PEER
 from tests.files.conftest import CONTENT, old
 from tests.support.engine import Caller, Yard, how_it_ends, identity, on_loops
 
-BEFORE = bytes(range(251)) * (48 << 10)  # 12 MB: more than the sockets take at once
+BEFORE = bytes(range(251)) * (96 << 10)  # 24 MB: more than the sockets take at once
 AFTER = BEFORE[::-1]
 Play = Callable[[PouringTransport], asyncio.Future[bool] | None]
 

@@ -263,7 +263,8 @@ def test_it_is_the_command_of_config_toml_beside_other_services(home: Home) -> N
     settings = f'{other}[[serve]]\nname = "app"\nlisten = "127.0.0.1:0"\nspeaks = "tcp"\ncommand = {words}\n'
     with serving(home, listen=None, settings=settings, workers=2) as node:
         place = node.hears("listening", service="app")["address"]
-        assert asked(int(place.rpartition(":")[2]))["words"] == ["from", "config"]
+        said = asked(int(place.rpartition(":")[2]))
+        assert (said["words"], said["directory"]) == (["from", "config"], str(home.home))
         node.send(signal.SIGTERM)
         assert node.wait() == 0
 

@@ -24,6 +24,7 @@ def facts() -> dict[str, object]:
         "descriptors": sorted(path.name for path in Path("/proc/self/fd").iterdir()),
         "files": [os.path.realpath(f"/proc/self/fd/{number}") for number in range(3)],
         "group": os.getpgrp() == os.getpid(),
+        "directory": str(Path.cwd()),
         "child": CHILD and CHILD.pid,
     }
 
