@@ -67,7 +67,7 @@ def examine(home: Path, now: datetime, passphrase: bytes | None = None) -> Exami
         warnings += _doubts_about(service, directory, block)
     for tunnel in config.tunnels:
         block = _Block(document, places[tunnel.listen])
-        mistakes += block.cannot_listen(tunnel.listen, warnings)
+        mistakes += block.cannot_listen(tunnel.listen, warnings, tunnel.file)
         warnings += [Finding("doubtful", text, hint, block.line("peer")) for text, hint in doubts(tunnel, directory.current)]
     if not mistakes and not config.services and not config.tunnels:
         mistakes.append(Finding("nothing-to-run", "there is no [[serve]] and no [[tunnel]]: nothing would run"))

@@ -89,12 +89,14 @@ class Job:
         services = self._as_started(services)
         if _backends(self.services) - _backends(services):
             names.append("command")
-        files = {service.listen: service.file for service in self.services}
+        files = {service.listen: service.file for service in self.services}  # of sockets that are there already
+        files |= {tunnel.listen: tunnel.file for tunnel in self.tunnels}
         opened = tuple(replace(service, file=files.get(service.listen, service.file)) for service in services)
-        if opened != services:  # its socket is there already
+        ways = tuple(replace(tunnel, file=files.get(tunnel.listen, tunnel.file)) for tunnel in tunnels)
+        if (opened, ways) != (services, tunnels):
             names.append("mode or owner")
         settled = replace(found, limits=limits, **fixed)
-        return replace(self, config=settled, services=opened, tunnels=tunnels), names
+        return replace(self, config=settled, services=opened, tunnels=ways), names
 
     def _as_started(self, services: tuple[Service, ...]) -> tuple[Service, ...]:
         """The same, their commands as they run already. Of several with the same words, each keeps that of its name.

@@ -108,7 +108,7 @@ class Reloading:
             rows = open_for_workers(service.listen, estate.tally.workers, service.file)
             self.estate = replace(self.estate, doors=(*self.estate.doors, rows))
         for tunnel in job.tunnels:
-            self.estate = replace(self.estate, ways=(*self.estate.ways, open_listeners(tunnel.listen)))
+            self.estate = replace(self.estate, ways=(*self.estate.ways, open_listeners(tunnel.listen, tunnel.file)))
 
     def _begin(self, workers: list[Watched]) -> None:
         new: list[Sockets] = []

@@ -62,7 +62,7 @@ class Site:
         for number, service in enumerate(self.job.services):
             await self.server.add_service(service, None if doors is None else doors[number])
         for number, tunnel in enumerate(self.job.tunnels):
-            self._open_tunnel(tunnel, open_listeners(tunnel.listen) if ways is None else ways[number])
+            self._open_tunnel(tunnel, open_listeners(tunnel.listen, tunnel.file) if ways is None else ways[number])
 
     def _open_tunnel(self, tunnel: Tunnel, sockets: Sockets) -> None:
         assert self.server.tunnels is not None
@@ -119,7 +119,7 @@ def open_new(
         for one, n in zip(plan.after.services, plan.services, strict=True)
     ]
     ways = [
-        opened(one.listen, SocketFile(), way_at) if n is None else None
+        opened(one.listen, one.file, way_at) if n is None else None
         for one, n in zip(plan.after.tunnels, plan.tunnels, strict=True)
     ]
     return doors, ways

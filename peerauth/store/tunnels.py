@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from peerauth.address import Address
 from peerauth.store.schema import Table, read_address
+from peerauth.store.socketfile import SocketFile, read_socket_file
 from peerauth.trust.peers import PeerSet, check_name
 
 WAIT: Final = 10.0  # seconds
@@ -18,7 +19,7 @@ class Tunnel:
     """Plain connections taken at `listen`, each carried to `peer` through a pinned one.
 
     `address`: where the peer is, or None where its own notes say; `wait`: how many seconds a local client waits while the
-    peer cannot be reached.
+    peer cannot be reached; `file`: whose the file of a Unix socket is.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Tunnel:
     peer: str
     address: Address | None = None
     wait: float = WAIT
+    file: SocketFile = field(default_factory=SocketFile)
 
     def __str__(self) -> str:
         """What it does, as in "127.0.0.1:5432 leads to db-1"."""
@@ -43,10 +45,11 @@ def read_tunnel(table: Table) -> Tunnel | None:
     address = table.attempt(lambda: read_address(table, "address"))
     name = table.attempt(lambda: _name(table, "name"))
     wait = table.seconds("wait", WAIT, 0, LONGEST_WAIT)
+    file = table.attempt(lambda: read_socket_file(table, listen or Address(path="/")))
     table.done()
-    if listen is None or peer is None:
+    if listen is None or peer is None or file is None:
         return None
-    return Tunnel(name or peer, listen, peer, address, wait)
+    return Tunnel(name or peer, listen, peer, address, wait, file)
 
 
 def _name(table: Table, key: str) -> str | None:

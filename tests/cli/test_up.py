@@ -6,6 +6,7 @@ import hashlib
 import os
 import signal
 import socket
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -173,6 +174,17 @@ def test_peer_that_is_taken_away_takes_its_tunnels_with_it(nodes: tuple[Home, Ho
         up.hears("peer-added", peer="db-1")
         with call(here) as back:
             assert sent_through(back, DATA) == DATA
+
+
+@several
+def test_socket_of_a_tunnel_is_for_whom_it_is_said_to_be(nodes: tuple[Home, Home], workers: int) -> None:
+    alice, _ = nodes
+    path = alice.home / "db.sock"
+    block = '[[tunnel]]\nlisten = "unix:{}"\nmode = "0620"\npeer = "db-1"\naddress = "127.0.0.1:1"\n'
+    alice.configure(f"{block.format(path)}[limits]\nworkers = {workers}\n")
+    with started(alice, "up") as up:
+        up.hears("listening", tunnel="db-1")
+        assert stat.S_IMODE(path.stat().st_mode) == 0o620
 
 
 def test_node_that_only_has_tunnels_opens_no_door(nodes: tuple[Home, Home]) -> None:
