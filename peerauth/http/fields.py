@@ -38,13 +38,14 @@ _NO_TRAILER: Final = frozenset({
 })  # fmt: skip
 
 _MOST_SPELLINGS = 1024
+_LONGEST_SPELLING = 64  # bytes
 
 
 class Treatment(dict[bytes, bytes]):
     """How a field is treated, by its name in any spelling: PASSED, DROPPED, or its name in lower case.
 
     `judged`: those that we look at; `ended`: whether one in lower case ends here besides those that are hop-by-hop. The
-    spellings that were seen are kept, up to a number: whoever makes up names makes us no larger.
+    spellings that were seen are kept, up to a number and a length: whoever makes up names makes us no larger.
     """
 
     def __init__(self, judged: Iterable[bytes], ended: Callable[[bytes], bool] = lambda _: False) -> None:
@@ -57,7 +58,7 @@ class Treatment(dict[bytes, bytes]):
         kind = lower if lower in self._judged else PASSED
         if lower in HOP_BY_HOP or self._ended(lower) or (not kind and folded(lower) in self._judged):
             kind = DROPPED  # CGI and its kind take Content_Length for Content-Length
-        if len(self) < _MOST_SPELLINGS:
+        if len(self) < _MOST_SPELLINGS and len(name) <= _LONGEST_SPELLING:
             self[name] = kind
         return kind
 

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from peerauth.address import Address
 from tests.seeds.actors import Program
+from tests.support.nginx import TEMPORARY
 from tests.support.programs import needs
 from tests.support.targets import unused_port
 
-CONFIG = """\
+CONFIG = (
+    """\
 daemon off;
 master_process off;
 error_log stderr notice;
@@ -22,14 +24,13 @@ http {{
     absolute_redirect off;
     keepalive_requests 100000;
     client_max_body_size 0;
-    client_body_temp_path {place}/body;
-    proxy_temp_path {place}/proxy;
-    fastcgi_temp_path {place}/fastcgi;
-    uwsgi_temp_path {place}/uwsgi;
-    scgi_temp_path {place}/scgi;
+"""
+    + TEMPORARY
+    + """\
 {servers}
 }}
 """
+)
 
 
 @contextlib.contextmanager

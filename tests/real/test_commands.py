@@ -9,6 +9,7 @@ import pytest
 
 from tests.support import needs
 from tests.support.engine import Caller, hear_line, identity
+from tests.support.nginx import TEMPORARY
 from tests.support.workers import Home, serving
 
 APP = """
@@ -17,24 +18,24 @@ async def app(scope, receive, send):
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"6")]})
         await send({"type": "http.response.body", "body": b"hello\\n"})
 """
-NGINX = """
+NGINX = (
+    """
 daemon off;
 error_log stderr notice;
 pid {place}/nginx.pid;
 events {{}}
 http {{
     access_log off;
-    client_body_temp_path {place}/body;
-    proxy_temp_path {place}/proxy;
-    fastcgi_temp_path {place}/fastcgi;
-    uwsgi_temp_path {place}/uwsgi;
-    scgi_temp_path {place}/scgi;
+"""
+    + TEMPORARY
+    + """\
     server {{
         listen unix:BACKEND;
         location / {{ return 200 "hello\\n"; }}
     }}
 }}
 """
+)
 
 
 @pytest.mark.parametrize("program", ["uvicorn", "nginx", "socat"])

@@ -13,6 +13,7 @@ from tests.real.conftest import Launch
 from tests.seeds.actors import PROGRAMS, Home, must
 from tests.seeds.conftest import Serve
 from tests.support import needs
+from tests.support.nginx import TEMPORARY
 from tests.support.targets import unused_port
 
 BACKENDS = {
@@ -20,7 +21,8 @@ BACKENDS = {
     "uvicorn": (sys.executable, "echo_uvicorn.py"),
     "Node": ("node", "echo_node.js"),
 }
-NGINX = """\
+NGINX = (
+    """\
 daemon off;
 master_process off;
 error_log stderr notice;
@@ -28,11 +30,9 @@ pid {place}/nginx.pid;
 events {{}}
 http {{
     access_log off;
-    client_body_temp_path {place}/body;
-    proxy_temp_path {place}/proxy;
-    fastcgi_temp_path {place}/fastcgi;
-    uwsgi_temp_path {place}/uwsgi;
-    scgi_temp_path {place}/scgi;
+"""
+    + TEMPORARY
+    + """\
     client_max_body_size 1m;
     server {{
         listen unix:{place}/nginx.sock;
@@ -42,6 +42,7 @@ http {{
     }}
 }}
 """
+)
 
 
 class Curl:

@@ -14,9 +14,11 @@ from tests.real.conftest import Launch
 from tests.seeds.actors import DEADLINE_S, Home, Pair
 from tests.seeds.conftest import Serve
 from tests.support import needs
+from tests.support.nginx import TEMPORARY
 from tests.support.targets import unused_port
 
-CONFIG = """\
+CONFIG = (
+    """\
 daemon off;
 master_process off;
 error_log stderr notice;
@@ -24,17 +26,16 @@ pid {place}/nginx.pid;
 events {{}}
 http {{
     access_log off;
-    client_body_temp_path {place}/body;
-    proxy_temp_path {place}/proxy;
-    fastcgi_temp_path {place}/fastcgi;
-    uwsgi_temp_path {place}/uwsgi;
-    scgi_temp_path {place}/scgi;
+"""
+    + TEMPORARY
+    + """\
     server {{
         listen 127.0.0.1:{port}{ssl};
         {directives}
     }}
 }}
 """
+)
 PROXY = """
         location / {{
             proxy_pass https://127.0.0.1:{port};

@@ -11,9 +11,11 @@ from tests.real.conftest import Launch
 from tests.seeds.actors import DEADLINE_S, Home, Pair, Program, must, run
 from tests.seeds.conftest import Serve
 from tests.support import needs
+from tests.support.nginx import TEMPORARY
 from tests.support.targets import unused_port
 
-CONFIG = """\
+CONFIG = (
+    """\
 daemon off;
 {user}
 worker_processes 1;
@@ -22,11 +24,9 @@ pid {place}/nginx.pid;
 events {{}}
 http {{
     access_log off;
-    client_body_temp_path {place}/body;
-    proxy_temp_path {place}/proxy;
-    fastcgi_temp_path {place}/fastcgi;
-    uwsgi_temp_path {place}/uwsgi;
-    scgi_temp_path {place}/scgi;
+"""
+    + TEMPORARY
+    + """\
     server {{
         listen 127.0.0.1:{port} ssl;
         ssl_protocols TLSv1.3;
@@ -36,6 +36,7 @@ http {{
     }}
 }}
 """
+)
 
 
 class Software:

@@ -108,7 +108,7 @@ def furnish(place: Path) -> Path:
     (root / "etc").symlink_to("/etc")
     (root / "climbing").symlink_to("docs/../../secret.txt")
     (root / "circle").symlink_to("circle")
-    (root / "docs" / "out-above").symlink_to("../../root/file.txt")  # back in, but by way of outside
+    (root / "docs" / "out-above").symlink_to(f"../../{root.name}/file.txt")  # back in, but by way of outside
     (root / "long-way").symlink_to("./" * 150)
     (root / "good").symlink_to("docs/../docs/./file.txt")
     (root / "good-directory").symlink_to("docs")
