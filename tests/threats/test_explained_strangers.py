@@ -406,13 +406,12 @@ async def test_a_strangers_time_ends_and_so_does_that_of_its_place(yard: Yard, m
 @on_loops("uvloop")
 async def test_peers_get_in_while_a_thousand_strangers_want_to_know_why(yard: Yard) -> None:
     """So many are told as there are places; the others are refused by TLS. A peer waits for none of them."""
-    strangers = [mint(f"stranger-{number}") for number in range(4)]
+    strangers = [Caller(mint(f"stranger-{number}")) for number in range(4)]
     heard_by_them: list[Heard] = []
 
     def storm(number: int) -> None:
-        caller = Caller(strangers[number])
         for at in range(250):
-            answer = ask(caller, node.port, source=f"127.0.{number + 1}.{at % 20 + 1}")
+            answer = ask(strangers[number], node.port, source=f"127.0.{number + 1}.{at % 20 + 1}")
             heard_by_them.append(answer)
 
     async with explaining(yard) as node:
