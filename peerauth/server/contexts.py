@@ -13,7 +13,8 @@ import threading
 from dataclasses import dataclass
 
 from peerauth.server.tally import Tally
-from peerauth.tls.context import CONTROL, Context, MinimumVersion, Presented, begin_epoch, server_context
+from peerauth.store.config import Service
+from peerauth.tls.context import CONTROL, HTTP_1_1, Context, MinimumVersion, Presented, begin_epoch, server_context
 from peerauth.tls.session import Judge, Room, Session
 from peerauth.trust.identity import Identity
 
@@ -27,6 +28,17 @@ class Speech:
 
     alpn: tuple[bytes, ...] = ()
     explains: bool = False
+
+
+def speech_of(service: Service) -> Speech:
+    """How this service speaks inside TLS: HTTP, in which strangers can be told why not, or whatever a relay carries."""
+    if not service.kind.speaks_http:
+        return Speech()
+    return Speech(HTTP_1_1, explains=service.on_unknown == "explain")
+
+
+# How services may speak: what they have in common is made before there are workers.
+EVERY_SPEECH = (Speech(), Speech(HTTP_1_1), Speech(HTTP_1_1, explains=True))
 
 
 class Contexts:

@@ -7,11 +7,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from peerauth.server.audit import Audit
-from peerauth.server.contexts import Speech
 from peerauth.server.guest import Serve
 from peerauth.store.config import Config, Service
 from peerauth.store.kinds import App, Command, Hello, Http, Relay, Root
-from peerauth.tls.context import HTTP_1_1
 
 
 async def _nothing() -> None:
@@ -85,14 +83,3 @@ def _proxy(service: Service, kind: Http, audit: Audit) -> Offer:
         patience.close()
 
     return Offer(proxy_service(make_front(service, kind, audit, patience)), close, patience.wind_down)
-
-
-def speech_of(service: Service) -> Speech:
-    """How this service speaks inside TLS: HTTP, in which strangers can be told why not, or whatever a relay carries."""
-    if not service.kind.speaks_http:
-        return Speech()
-    return Speech(HTTP_1_1, explains=service.on_unknown == "explain")
-
-
-# How services may speak: what they have in common is made before there are workers.
-EVERY_SPEECH = (Speech(), Speech(HTTP_1_1), Speech(HTTP_1_1, explains=True))

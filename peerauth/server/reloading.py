@@ -16,8 +16,8 @@ from peerauth.errors import BadInput, PeerAuthError
 from peerauth.net.sockets import close_listener, open_for_workers, open_listeners
 from peerauth.server.audit import Event
 from peerauth.server.change import Rows, Sockets, send_config, send_number, send_rows, send_way
+from peerauth.server.contexts import EVERY_SPEECH
 from peerauth.server.job import Job
-from peerauth.server.offers import EVERY_SPEECH
 from peerauth.server.plan import Plan, taken_over, unchanged
 from peerauth.server.site import open_new
 from peerauth.server.watched import Watched

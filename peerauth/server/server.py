@@ -19,14 +19,14 @@ from peerauth.server.answers import HANDLERS
 from peerauth.server.audit import Audit, Event, handler_failed
 from peerauth.server.awake import Awake
 from peerauth.server.beside import Tunnels
-from peerauth.server.contexts import Contexts, Speech
+from peerauth.server.contexts import Contexts, Speech, speech_of
 from peerauth.server.desk import Desk, Office
 from peerauth.server.doors import Door, Doors
 from peerauth.server.explainer import Explainer
 from peerauth.server.guest import Serve, Served
 from peerauth.server.listener import Shared, tell_loop
 from peerauth.server.live import Connection, LiveConnections
-from peerauth.server.offers import Offer, make_offer, speech_of
+from peerauth.server.offers import Offer, make_offer
 from peerauth.server.porch import Porch
 from peerauth.server.presence import Presence
 from peerauth.server.reminders import Reminders
