@@ -31,8 +31,8 @@ from peerauth.trust.peers import Peer, PeerSettings
 from peerauth.trust.reading import MAXIMUM_BYTES, leaves, read_certificates
 
 if TYPE_CHECKING:
+    from peerauth.audit import Event
     from peerauth.client.renewal import Renewal
-    from peerauth.server.audit import Event
     from peerauth.server.server import Server
     from peerauth.tls.session import Session
 
@@ -133,8 +133,8 @@ class Node:
         `handler(reader, writer)` runs as a task for each connection; `peer_of(writer)` says who it is. `path` listens on a
         Unix socket instead. `on_event` is told of admissions, refusals and changes. Raises PeerAuthError("cannot-listen").
         """
-        from peerauth.server.guest import by_protocol
         from peerauth.server.server import Server
+        from peerauth.services.guest import by_protocol
 
         await asyncio.to_thread(self.peers.directory.refresh)
         server = Server(

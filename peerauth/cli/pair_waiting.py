@@ -68,8 +68,8 @@ class Waiter:
 
     async def _listen(self, pairing: Pairing, window: Window, address: Address | None) -> None:
         """Watch, with a server of our own: it admits nobody, and hears whoever comes to pair."""
-        from peerauth.server.guest import by_protocol
         from peerauth.server.server import Server
+        from peerauth.services.guest import by_protocol
         from peerauth.trust.policy import Policy
 
         config, ui = self.config, self.ui

@@ -15,7 +15,7 @@ from peerauth.errors import counted
 from peerauth.store.tunnels import Tunnel
 
 if TYPE_CHECKING:
-    from peerauth.server.audit import Event
+    from peerauth.audit import Event
     from peerauth.server.tally import Totals
     from peerauth.store.config import Config, Service
     from peerauth.store.peerdir import PeerDirectory

@@ -22,7 +22,7 @@ from peerauth.errors import UsageError
 if TYPE_CHECKING:
     import asyncio
 
-    from peerauth.server.audit import Event
+    from peerauth.audit import Event
     from peerauth.server.beside import Tunnels
     from peerauth.server.job import Choose, Job
     from peerauth.server.server import Server
@@ -85,7 +85,7 @@ def offer(
 
 
 def _serve(ui: Ui, job: Job, workers: int, reports: Reports) -> None:
-    from peerauth.server.app_failed import AppFailed
+    from peerauth.services.app_failed import AppFailed
 
     try:
         if workers > 1:
@@ -125,10 +125,10 @@ def _check_roots(services: tuple[Service, ...], config: Config) -> None:
 
 def _tunnelling(own: Own, directory: PeerDirectory) -> Callable[[Callable[[Event], None]], Tunnels]:
     """What carries local connections to peers, and says what keeps it from doing so."""
+    from peerauth.audit import Event
     from peerauth.client.dial import Dialer
     from peerauth.client.renewal import Renewal
     from peerauth.client.tunnels import Leads
-    from peerauth.server.audit import Event
 
     config = own.config
 
@@ -162,8 +162,8 @@ def _tunnelling(own: Own, directory: PeerDirectory) -> Callable[[Callable[[Event
 
 def _carrying(own: Own, directory: PeerDirectory) -> Callable[[Callable[[Event], None]], Coroutine[Any, Any, None]]:
     """What carries a rotation of this node forward in the background, and says so as the server does."""
+    from peerauth.audit import Event
     from peerauth.client.carrying import News, carry_on
-    from peerauth.server.audit import Event
 
     def carrying(report: Callable[[Event], None]) -> Coroutine[Any, Any, None]:
         def say(news: News) -> None:

@@ -16,8 +16,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from peerauth.audit import Audit, Event
 from peerauth.errors import printable
-from peerauth.server.audit import Audit, Event
 
 LONGEST_LINE = 64 << 10  # bytes
 _LONGEST_TEXT = 600  # characters of one field: an event then fits into a pipe whole, mostly (PIPE_BUF, pipe(7))

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Final
 
 from peerauth.address import Address
+from peerauth.audit import Event
 from peerauth.errors import PeerAuthError, printable
-from peerauth.server.audit import Event
 from peerauth.server.keeper import GRACE_S, start_keeper, tell_group
 from peerauth.server.watched import how_it_ended
 from peerauth.store import files

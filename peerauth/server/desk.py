@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from peerauth.audit import Audit, Event
 from peerauth.control.line import Line
 from peerauth.control.messages import No
 from peerauth.control.wire import Message
 from peerauth.errors import BadInput, PeerAuthError, printable
 from peerauth.rate import Bucket, Buckets
 from peerauth.server.arrivals import Arrival, source_of
-from peerauth.server.audit import Audit, Event
 from peerauth.server.refusals import Knock, Refusals
 from peerauth.store.config import Config, reserved_names
 from peerauth.store.peerdir import PeerDirectory

@@ -14,10 +14,10 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from peerauth.server.audit import Audit
+from peerauth.audit import Audit
 from peerauth.server.contexts import Contexts, Speech, speech_of
 from peerauth.server.listener import Listener, Shared
-from peerauth.server.offers import Offer, make_offer
+from peerauth.services.offers import Offer, make_offer
 from peerauth.store.config import Config, Service
 from peerauth.trust.policy import Policy
 

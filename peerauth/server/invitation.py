@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from peerauth.address import parse_address
+from peerauth.audit import Event
 from peerauth.control.invitation import Join, Joined
 from peerauth.errors import BadInput, PeerAuthError
 from peerauth.net.reach import leads_to
-from peerauth.server.audit import Event
 from peerauth.server.desk import SERVICE, Office, Visit
 from peerauth.store.config import reserved_names
 from peerauth.store.invitations import Invitation, Invitations

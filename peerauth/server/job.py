@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from peerauth.address import Address
+from peerauth.audit import Event
 from peerauth.errors import BadInput
-from peerauth.server.audit import Event
 from peerauth.server.beside import Tunnels
 from peerauth.server.server import Inherited, Server
 from peerauth.store.config import Config, Service, parse_config

@@ -8,17 +8,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from peerauth.audit import Audit, Event, handler_failed
 from peerauth.errors import PeerAuthError, counted
 from peerauth.net.sockets import close_listener
 from peerauth.server.arrivals import Arrival, TurnedAway
-from peerauth.server.audit import Audit, Event, handler_failed
-from peerauth.server.awake import Awake
 from peerauth.server.desk import Desk
 from peerauth.server.explainer import Explainer
-from peerauth.server.guest import Guest, Serve, Served
 from peerauth.server.live import Connection, LiveConnections
 from peerauth.server.porch import Porch, Tell
 from peerauth.server.refusals import Knock
+from peerauth.services.awake import Awake
+from peerauth.services.guest import Guest, Serve, Served
 from peerauth.store.config import Limits
 from peerauth.tls.linger import linger
 from peerauth.tls.scratch import Scratch

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
-from peerauth.server.guest import Served
 from peerauth.server.tally import Share
+from peerauth.services.guest import Served
 from peerauth.trust.decision import Address, Refused, admitted_until, decide
 from peerauth.trust.peers import PeerSet
 from peerauth.trust.policy import Policy

@@ -10,10 +10,10 @@ import asyncio
 import contextlib
 import time
 
+from peerauth.audit import Event
 from peerauth.control.exchange import Exchange
 from peerauth.control.pairing import Element, Pair, Paired, Pinned, Proof
 from peerauth.errors import PeerAuthError
-from peerauth.server.audit import Event
 from peerauth.server.desk import SERVICE, Visit
 from peerauth.store.pairing import Pairing, Turn
 from peerauth.trust.certificate import Certificate

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from peerauth.address import Address
+from peerauth.audit import Event
 from peerauth.errors import BadInput, PeerAuthError, printable
-from peerauth.server.audit import Event
 from peerauth.server.job import Job
 
 T = TypeVar("T")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from peerauth.audit import Audit, Event
 from peerauth.errors import BadInput, PeerAuthError
-from peerauth.server.audit import Audit, Event
 from peerauth.server.contexts import Contexts
 from peerauth.server.tally import Share
 from peerauth.store.own import Own

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
+from peerauth.audit import Audit, Event
 from peerauth.errors import PeerAuthError
-from peerauth.server.audit import Audit, Event
 from peerauth.store.pending import remember
 from peerauth.store.refusals import Refusal, Table
 from peerauth.store.state import State

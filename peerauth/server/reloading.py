@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from peerauth.address import Address
+from peerauth.audit import Event
 from peerauth.errors import BadInput, PeerAuthError
 from peerauth.net.sockets import close_listener, open_for_workers, open_listeners
-from peerauth.server.audit import Event
 from peerauth.server.change import Rows, Sockets, send_config, send_number, send_rows, send_way
 from peerauth.server.contexts import EVERY_SPEECH
 from peerauth.server.job import Job

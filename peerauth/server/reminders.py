@@ -19,8 +19,8 @@ from datetime import UTC, datetime, timedelta
 from heapq import nsmallest
 from typing import Any, Final
 
+from peerauth.audit import Event
 from peerauth.errors import PeerAuthError, counted
-from peerauth.server.audit import Event
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.store.state import State
 from peerauth.trust import expiry

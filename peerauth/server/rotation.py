@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+from peerauth.audit import Event
 from peerauth.control.rotation import History, Rotate, Rotated, Statements
 from peerauth.control.wire import LONGEST
 from peerauth.errors import PeerAuthError
-from peerauth.server.audit import Event
 from peerauth.server.desk import SERVICE, Visit
 from peerauth.server.under_way import note_asker
 from peerauth.store.config import Config

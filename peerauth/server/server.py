@@ -13,24 +13,24 @@ from datetime import UTC, datetime
 from typing import Any
 
 from peerauth.address import Address
+from peerauth.audit import Audit, Event, handler_failed
 from peerauth.errors import PeerAuthError, counted, printable
 from peerauth.net.sockets import allow_many_files, bound_address, close_listener, open_listeners
 from peerauth.server.answers import HANDLERS
-from peerauth.server.audit import Audit, Event, handler_failed
-from peerauth.server.awake import Awake
 from peerauth.server.beside import Tunnels
 from peerauth.server.contexts import Contexts, Speech, speech_of
 from peerauth.server.desk import Desk, Office
 from peerauth.server.doors import Door, Doors
 from peerauth.server.explainer import Explainer
-from peerauth.server.guest import Serve, Served
 from peerauth.server.listener import Shared, tell_loop
 from peerauth.server.live import Connection, LiveConnections
-from peerauth.server.offers import Offer, make_offer
 from peerauth.server.porch import Porch
 from peerauth.server.presence import Presence
 from peerauth.server.reminders import Reminders
 from peerauth.server.tally import Share, Tally
+from peerauth.services.awake import Awake
+from peerauth.services.guest import Serve, Served
+from peerauth.services.offers import Offer, make_offer
 from peerauth.store.config import Config, Limits, Service
 from peerauth.store.own import Own
 from peerauth.store.peerdir import PeerDirectory

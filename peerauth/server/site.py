@@ -15,9 +15,9 @@ from peerauth.address import Address
 from peerauth.net.sockets import bound_address, let_join, open_listeners
 from peerauth.server.doors import discard
 from peerauth.server.job import Job
-from peerauth.server.offers import Offer
 from peerauth.server.plan import Plan, as_said, taken_over, unchanged
 from peerauth.server.server import Server
+from peerauth.services.offers import Offer
 from peerauth.store.config import Service, read_config
 from peerauth.store.socketfile import SocketFile
 from peerauth.store.tunnels import Tunnel

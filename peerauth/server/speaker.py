@@ -15,8 +15,8 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from peerauth.address import Address
+from peerauth.audit import Audit, Event
 from peerauth.errors import counted
-from peerauth.server.audit import Audit, Event
 from peerauth.server.channel import as_event
 from peerauth.server.once import Once
 from peerauth.server.tally import Totals

@@ -22,10 +22,9 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
+from peerauth.audit import Event
 from peerauth.errors import PeerAuthError
 from peerauth.net.sockets import close_listener
-from peerauth.server.app_failed import from_data
-from peerauth.server.audit import Event
 from peerauth.server.channel import Inbox
 from peerauth.server.contexts import Contexts
 from peerauth.server.job import Job
@@ -38,6 +37,7 @@ from peerauth.server.tally import Tally
 from peerauth.server.watched import Watched, how_it_ended
 from peerauth.server.window import Standing, Window
 from peerauth.server.worker import DRAIN, LOOK, NOW, STAND_IN, STEP_BACK, Estate, work
+from peerauth.services.app_failed import from_data
 
 _GRACE = 5.0  # seconds for what should take none, before a worker is killed
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 
 from peerauth.errors import PeerAuthError
 from peerauth.net.sockets import bound_address
-from peerauth.server.app_failed import as_data
 from peerauth.server.change import Coming, Rows, Words, received_rows
 from peerauth.server.channel import LogHandler, Outbox, Reporter
 from peerauth.server.contexts import Contexts
@@ -26,6 +25,7 @@ from peerauth.server.server import Inherited, Server
 from peerauth.server.site import Place, Site
 from peerauth.server.tally import Tally
 from peerauth.server.unless_told import unless_told
+from peerauth.services.app_failed import as_data
 from peerauth.store.config import Service
 from peerauth.store.tunnels import Tunnel
 

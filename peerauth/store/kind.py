@@ -1,6 +1,6 @@
 """What every kind of service has in common, and the kind that needs no settings.
 
-A kind is a frozen value with what its keys and options say; it does nothing by itself. server/offers.py makes it serve.
+A kind is a frozen value with what its keys and options say; it does nothing by itself. services/offers.py makes it serve.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from peerauth.server import asgi, http_bounds, wsgi
+from peerauth.services import asgi, http_bounds, wsgi
 from tests.docs.pages import CHECKOUT, blocks
 from tests.docs.terminals import Terminals
 from tests.support.programs import needs

@@ -8,12 +8,12 @@ import threading
 
 import pytest
 
-from peerauth.server.disk_threads import DiskThreads
+from peerauth.services.disk_threads import DiskThreads
 from tests.cli.running import DEADLINE_S, environment
 
 HANGING = """
 import threading
-from peerauth.server.disk_threads import DiskThreads
+from peerauth.services.disk_threads import DiskThreads
 threads, begun = DiskThreads(2), threading.Event()
 threads.submit(lambda: (begun.set(), threading.Event().wait()))
 begun.wait()

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from peerauth.http.filepath import Asked
-from peerauth.server import files, finding, stretch
-from peerauth.server.finding import Finder, Question
-from peerauth.server.pouring import PouringTransport
-from peerauth.server.stretch import Stretch
+from peerauth.services import files, finding, stretch
+from peerauth.services.finding import Finder, Question
+from peerauth.services.pouring import PouringTransport
+from peerauth.services.stretch import Stretch
 from peerauth.tls import linger
 from peerauth.tls.scratch import SIZE
 from tests.support.engine import Caller, Running, Yard, descriptors, how_it_ends, on_loops, running

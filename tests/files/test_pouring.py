@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from peerauth.address import Address
-from peerauth.server.beneath import Opened, open_beneath, open_top
-from peerauth.server.pouring import PouringTransport
 from peerauth.server.server import Server
-from peerauth.server.stretch import Stretch
+from peerauth.services.beneath import Opened, open_beneath, open_top
+from peerauth.services.pouring import PouringTransport
+from peerauth.services.stretch import Stretch
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.trust.policy import EVERY_PEER
 from tests.files.conftest import CONTENT, old

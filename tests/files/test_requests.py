@@ -13,7 +13,7 @@ from email.utils import formatdate
 from pathlib import Path
 
 from peerauth.http.filepath import Asked
-from peerauth.server.finding import Finder, Question
+from peerauth.services.finding import Finder, Question
 from tests.cli.running import DEADLINE_S
 from tests.files.conftest import CONTENT, LONG_AGO, Site, old
 from tests.support import needs

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from peerauth.server.audit import Event
+from peerauth.audit import Event
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.tls.context import server_context
 from peerauth.tls.session import NotAdmitted, Session, Wait

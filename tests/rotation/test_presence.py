@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from peerauth.address import Address
+from peerauth.audit import Event
 from peerauth.client.dial import Dialer
 from peerauth.client.target import resolve
 from peerauth.client.tunnel import tunnel
 from peerauth.net.sockets import bound_address, open_listeners
 from peerauth.node import Node
-from peerauth.server.audit import Event
 from peerauth.store.config import load_config
 from peerauth.store.home import create
 from peerauth.store.own import Own

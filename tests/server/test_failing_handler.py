@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from peerauth import Node
-from peerauth.server.audit import REFUSALS_AT_ONCE, Event
-from peerauth.server.guest import Handler
+from peerauth.audit import REFUSALS_AT_ONCE, Event
+from peerauth.services.guest import Handler
 from peerauth.store import home as homes
 from peerauth.trust.decision import Admitted
 from tests.support.dropin import NOW

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
+from peerauth.audit import REFUSALS_AT_ONCE, Audit, Event
 from peerauth.errors import PeerAuthError
 from peerauth.server import refusals as module
 from peerauth.server.arrivals import source_of
-from peerauth.server.audit import REFUSALS_AT_ONCE, Audit, Event
 from peerauth.server.refusals import MOST, Knock, Refusals
 from peerauth.store import pending
 from peerauth.store.pending import FILE, remembered, strangers

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from peerauth.audit import Event
 from peerauth.server import reminders
-from peerauth.server.audit import Event
 from peerauth.server.reminders import AT_ONCE, NOTED, Reminders
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.store.state import State

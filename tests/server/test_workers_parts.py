@@ -12,7 +12,7 @@ from cryptography.hazmat.bindings.openssl.binding import Binding
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peerauth.server.audit import Event
+from peerauth.audit import Event
 from peerauth.server.channel import LONGEST_LINE, Inbox, Outbox, Reporter, as_event
 from peerauth.server.contexts import Contexts, Speech
 from peerauth.server.once import KEPT, Once

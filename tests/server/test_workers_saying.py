@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from peerauth.server.audit import REFUSALS_AT_ONCE
+from peerauth.audit import REFUSALS_AT_ONCE
 from tests.cli.running import CHECKOUT, Terminal, environment
 from tests.support.dropin import DEADLINE_S
 from tests.support.engine import Caller, how_it_ends, identity

@@ -9,8 +9,8 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from peerauth.server.asgi import Asgi
-from peerauth.server.offers import Offer
+from peerauth.services.asgi import Asgi
+from peerauth.services.offers import Offer
 from peerauth.store.config import Limits
 from peerauth.tls.context import HTTP_1_1, MinimumVersion
 from tests.support.engine import Caller, Running, Yard, identity, running

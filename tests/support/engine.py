@@ -24,14 +24,14 @@ import pytest
 import uvloop
 
 from peerauth.address import Address, parse_address
+from peerauth.audit import Event
 from peerauth.http.routes import Routes
 from peerauth.net.sockets import open_listeners
-from peerauth.server.audit import Event
 from peerauth.server.contexts import Speech
-from peerauth.server.guest import Handler, by_protocol
-from peerauth.server.offers import Offer
 from peerauth.server.porch import Porter
 from peerauth.server.server import Server, places_of
+from peerauth.services.guest import Handler, by_protocol
+from peerauth.services.offers import Offer
 from peerauth.store.config import Config, Limits, Service
 from peerauth.store.kinds import Hello, Kind, OnUnknown, Relay, Root
 from peerauth.store.peerdir import PeerDirectory

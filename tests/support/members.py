@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from peerauth.address import Address
-from peerauth.server.audit import Event
-from peerauth.server.guest import by_protocol
+from peerauth.audit import Event
 from peerauth.server.server import Server
+from peerauth.services.guest import by_protocol
 from peerauth.store.config import Config, load_config
 from peerauth.store.home import create, read_identity, read_own_certificate
 from peerauth.store.own import Own

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from peerauth.address import Address, parse_address
+from peerauth.audit import Event
 from peerauth.client.control import anyone, conversation
 from peerauth.client.pairing import pair
 from peerauth.control.exchange import Exchange
 from peerauth.control.line import Line
 from peerauth.errors import PeerAuthError
-from peerauth.server.audit import Event
-from peerauth.server.guest import by_protocol
 from peerauth.server.server import Server
+from peerauth.services.guest import by_protocol
 from peerauth.store.config import load_config
 from peerauth.store.pairing import Pairing
 from peerauth.store.peerdir import PeerDirectory

@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from peerauth.address import Address
-from peerauth.server import targets
+from peerauth.services import targets
 from tests.support.engine import Caller, Halting, Yard, how_it_ends, on_loops, running
 from tests.support.targets import echo, everything, target, unused_port
 

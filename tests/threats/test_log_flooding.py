@@ -8,7 +8,7 @@ import re
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from peerauth.server.audit import REFUSALS_AT_ONCE, REFUSALS_PER_SECOND, Audit, Event
+from peerauth.audit import REFUSALS_AT_ONCE, REFUSALS_PER_SECOND, Audit, Event
 from tests.support.dropin import mint
 from tests.support.engine import Caller, Yard, on_loops, running
 

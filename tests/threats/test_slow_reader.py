@@ -14,9 +14,9 @@ import pytest
 
 from peerauth.address import Address
 from peerauth.net import reach
-from peerauth.server import targets
-from peerauth.server.relay import Relay
 from peerauth.server.server import Server
+from peerauth.services import targets
+from peerauth.services.relay import Relay
 from tests.support.engine import Caller, Running, Yard, on_loops, running
 from tests.support.targets import target
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from peerauth.http.filepath import Asked, parse_path
-from peerauth.server.beneath import MOST_LINKS, NotBeneath, open_beneath, open_top
-from peerauth.server.finding import Finder, Question, Reply
+from peerauth.services.beneath import MOST_LINKS, NotBeneath, open_beneath, open_top
+from peerauth.services.finding import Finder, Question, Reply
 from tests.support.engine import Caller, descriptors
 from tests.support.web import ask
 from tests.support.workers import Home, Serving, serving

@@ -1,0 +1,80 @@
+"""What the connections of one HTTP service have in common: the program behind it, its rules, and what the log is told."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+
+from peerauth.audit import Audit, Event
+from peerauth.http.introduction import Introduction
+from peerauth.http.request import Request
+from peerauth.http.routes import Denied
+from peerauth.net.sockets import remote_of
+from peerauth.services.denials import denied_event
+from peerauth.services.patience import Patience
+from peerauth.services.targets import Targets
+from peerauth.store.config import Service
+from peerauth.store.kinds import Http
+from peerauth.tls.session import Session
+from peerauth.trust.decision import Admitted
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """One HTTP service in one loop."""
+
+    service: Service
+    targets: Targets
+    host: bytes  # for a request that names none
+    timeout: float  # seconds; bounds each wait for one of the two sides
+    headers: frozenset[str]
+    routed: bool
+    audit: Audit
+    patience: Patience
+
+    def introduce(self, admitted: Admitted, session: Session, sock: socket.socket) -> Introduction:
+        """Who this is, for the program behind the door."""
+        assert session.certificate is not None
+        remote, _ = _remote(sock)
+        own = session.own_certificate if "X-Forwarded-Client-Cert" in self.headers else b""
+        return Introduction(admitted.peer, admitted.fingerprint, session.certificate, remote, self.headers, own=own)
+
+    def judge(self, request: Request, admitted: Admitted, sock: socket.socket) -> Denied | None:
+        """Whether a route denies this, which is said to the log, too."""
+        routes = self.service.routes
+        denied = routes.decide(request.method, request.target.path, admitted.peer) if routes is not None else None
+        if denied is not None:
+            asked = f"{request.method.decode('ascii')} {request.target.path}"
+            self.audit.refused(
+                lambda: denied_event(
+                    denied,
+                    asked,
+                    service=self.service.name,
+                    peer=admitted.peer,
+                    fingerprint=admitted.fingerprint,
+                    address=_remote(sock)[1],
+                )
+            )
+        return denied
+
+    def complain(self, why: str) -> None:
+        """The program behind the door was reached, and it was no use."""
+        text = why.replace("this door", f"the service '{self.service.name}' ({self.service.kind.leads_to})")
+        self.audit.refused(Event("problem", text, service=self.service.name, code="bad-answer"))
+
+
+def _remote(sock: socket.socket) -> tuple[str, str]:
+    """The peer's IP address, empty for a Unix socket; and where it comes from, for people."""
+    try:
+        remote, shown = remote_of(sock.getpeername())
+    except OSError:  # it has gone
+        return "", "nowhere any more"
+    return str(remote or ""), shown
+
+
+def make_front(service: Service, kind: Http, audit: Audit, patience: Patience) -> Front:
+    """The front of this service."""
+    first = kind.targets[0]
+    host = b"localhost" if first.path is not None else str(first).encode("ascii")
+    targets = Targets(service.name, kind.targets, audit, patient=kind.patient)
+    return Front(service, targets, host, kind.timeout, kind.headers, service.routes is not None, audit, patience)
