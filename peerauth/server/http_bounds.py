@@ -115,7 +115,18 @@ class BoundedHttp(HttpToolsProtocol):
         self.transport.close()
 
 
+class _Date(list[tuple[bytes, bytes]]):
+    """The Date of an answer that has none of its own: a second one would be malformed (RFC 9110 section 5.3).
+
+    uvicorn puts what it is given as default in front of the fields of the application, by `+`.
+    """
+
+    def __add__(self, fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:  # type: ignore[override]
+        """The fields of an answer."""
+        return fields if any(name.lower() == b"date" for name, _ in fields) else [*self, *fields]
+
+
 @functools.lru_cache(maxsize=1)
-def _date(now: int) -> list[tuple[bytes, bytes]]:
+def _date(now: int) -> _Date:
     """The Date of an answer, RFC 9110 section 6.6.1."""
-    return [(b"date", formatdate(now, usegmt=True).encode())]
+    return _Date([(b"date", formatdate(now, usegmt=True).encode())])

@@ -169,3 +169,27 @@ async def rate(node: Running, count: int) -> int:
 async def test_a_connection_serves_as_many_requests_as_come(yard: Yard) -> None:
     async with applying(yard, counts) as node:
         assert await rate(node, 500) == 500
+
+
+@on_loops("uvloop")
+async def test_an_application_that_says_the_date_itself_sends_one(yard: Yard) -> None:
+    """As RFC 9110 section 6.6.1 has it: who makes an answer may date it, and there is one Date."""
+    asked = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {'A' * 22}==")
+    own = (b"Date", b"Sun, 06 Nov 1994 08:49:37 GMT")
+
+    async def dates(scope: Scope, receive: Any, send: Any) -> None:  # noqa: ANN401 - ASGI
+        also = [own] if scope["path"] == "/own" else []
+        if scope["type"] == "http":
+            await answer(send, b"", 200, *also)
+        else:
+            await receive()
+            await send({"type": "websocket.accept", "headers": also})
+            await send({"type": "websocket.close"})
+
+    async with applying(yard, dates) as node:
+        for path, is_own in (("/own", True), ("/", False)):
+            for fields, expected in (((LAST,), 200), (asked, 101)):
+                data, _ = await said(node, request(path, *fields))
+                found = [line for line in data.split(b"\r\n") if line.lower().startswith(b"date:")]
+                assert (status(data), len(found)) == (expected, 1), data
+                assert (own[1] in found[0]) is is_own
