@@ -327,7 +327,7 @@ class Proxy(Visit):
     def expired(self) -> None:
         """As Waiting.expired."""
         moved, self._taken_before = self._taken_before, taken(self._near.sock) + self._backend.taken
-        if (self._out.busy or self._backend.waiting) and self._taken_before > moved:
+        if (self._out.busy or self._backend.waiting) and self._taken_before != moved:
             self._hurry()  # slow, and not stuck: OpenSSL and the kernel hold what we see as one piece
         elif self._request is None:
             if self._leaving or self._out.busy:
