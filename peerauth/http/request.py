@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import httptools
 
-from peerauth.http import fields
+from peerauth.http import fields, via
 from peerauth.http.body import Body, Chunked, Sized
 from peerauth.http.errors import BadRequest
 from peerauth.http.fields import MOST_FIELDS, Treatment
@@ -36,6 +36,7 @@ TREATMENT: Final = Treatment(
         b"trailer",
         b"transfer-encoding",
         b"upgrade",
+        b"via",
     ),
     is_claim,
 )
@@ -61,6 +62,7 @@ class About:
     close: bool = False  # nothing more is asked on this connection
     upgrade: bool = False  # WebSocket is to be spoken from here on
     overrides: bool = False  # a field names another method
+    times: int = 0  # that it has come by one of our kind
 
 
 @dataclass(slots=True)
@@ -185,7 +187,9 @@ def _about(block: bytes, *, old: bool) -> About:
         if not about.upgrade and b"trailers" in fields.members(judged.get(b"te", [])):
             ours += b"Connection: TE\r\nTE: trailers\r\n"
     about.overrides = any(overrides_method(name) for name, _ in passed)
-    about.lines = fields.written(passed) + ours
+    vias = judged.get(b"via", [])
+    about.times = via.times(vias)
+    about.lines = fields.written(passed) + ours + via.line(vias, old=old)
     return about
 
 

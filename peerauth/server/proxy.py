@@ -125,6 +125,7 @@ class Proxy(Visit):
                 self._came = came[end:]
                 self._say(403, denied.rule, close=request.close or about.has_body)
                 return
+            front.end_circle(about)
             if about.has_body:
                 self._body = request.body()
                 piece, rest = self._taken(self._body, came[end:])
