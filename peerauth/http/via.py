@@ -21,4 +21,5 @@ def times(values: list[bytes]) -> int:
 
 def line(values: list[bytes], *, old: bool) -> bytes:
     """The field as it goes on: behind the others, in order, is who we are. `old`: what came was HTTP/1.0."""
-    return b"Via: %b\r\n" % b", ".join([*filter(None, values), b"1.%d %b" % (not old, PSEUDONYM)])
+    before = b"".join([b"%b, " % value for value in values if value])
+    return b"Via: %b1.%b %b\r\n" % (before, b"0" if old else b"1", PSEUDONYM)

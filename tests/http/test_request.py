@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from peerauth.http import fields
 from peerauth.http.body import Chunked, Sized
 from peerauth.http.errors import BadRequest
-from peerauth.http.request import LONGEST_HEAD, check_beginning, read_request
+from peerauth.http.request import LONGEST_HEAD, About, Request, check_beginning, read_request
 
 PLAIN = b"GET /a?b HTTP/1.1\r\nHost: h\r\n\r\n"
 VIA = b"Via: 1.1 peerauth\r\n"
@@ -252,6 +253,83 @@ def test_what_was_said_before_changes_nothing(first: list[tuple[str, str]], then
 
     before = read(first)
     assert read(then, getattr(before, "about", None)) == read(then)
+
+
+LINES = st.sampled_from([
+    b"Host: h", b"host:h", b"Host: other", b"Accept: */*", b"Accept:text/html", b"A: b", b"a:  b\t", b"A:",
+    b"X-Id: 1", b"X-Id: 2", b"Cookie: a=b", b"Connection: X-Id", b"Connection: close", b"Connection: keep-alive",
+    b"Connection: Upgrade, a", b"Via: 1.1 a", b"Via: 1.1 peerauth", b"Upgrade: websocket", b"Upgrade: h2c",
+    b"TE: trailers", b"Expect: 100-continue", b"Expect: else", b"Content-Length: 1", b"Content-Length: 2",
+    b"Content-Length: x", b"Transfer-Encoding: chunked", b"Transfer-Encoding: gzip", b"Content_Length: 1",
+    b"Trailer: X-Sum", b"X-Peer-Name: bob", b"x_forwarded_for: 1",
+    b"X-HTTP-Method-Override: PUT", b"X_Method_Override: PUT", b"Proxy: a", b"Keep-Alive: 5", b"A : b", b" folded",
+    b"\tfolded", b"A: b\nC: d", b"A: b\rC: d", b"A: \0", b"", b"A", b": b", b"A: b\r\nC: d", b"A\xe9: b",
+    b"A: \xe9",
+])  # fmt: skip
+LIST = st.lists(LINES, max_size=6)
+CHANGES = st.lists(st.tuples(st.integers(0, 6), LINES), max_size=3)
+ORDINARY = [b"Host: h", b"Accept: */*", b"X-Id: 1", b"A: b", b"A: b", b"Cookie: a=b"]
+
+
+@given(LIST | st.permutations(ORDINARY), st.lists(CHANGES, max_size=6), st.booleans())
+@settings(max_examples=400)
+def test_a_head_is_read_as_by_itself_whatever_it_shares_with_the_last(
+    lines: list[bytes], changes: list[list[tuple[int, bytes]]], routed: bool
+) -> None:
+    """Fields that were said before, in their place, are not read again; nothing but the time that it takes may tell."""
+
+    def read(data: bytes, last: About | None) -> object:
+        try:
+            return read_request(data, routed=routed, last=last)
+        except BadRequest as error:
+            return error.status, error.reason
+
+    kept, last = list(lines), None
+    for change in [[], *changes]:
+        for place, line in change:
+            kept[place : place + 1] = [line]
+        data = b"\r\n".join([b"GET / HTTP/1.1", *kept, b"", b""])
+        request = read(data, last)
+        assert request == read(data, None)
+        if isinstance(request, Request):
+            assert request.written(b"backend", b"") == read_request(data).written(b"backend", b"")
+            last = request.about
+
+
+@pytest.mark.parametrize(
+    ("before", "then"),
+    [
+        (head(b"X-HTTP-Method: PUT", b"A: b"), head(b"X-HTTP-Method: PUT", b"A: c")),
+        (head(b"X-HTTP-Method: PUT", b"A: b"), head(b"B: c", b"A: b")),
+        (head(b"B: c", b"A: b"), head(b"X-HTTP-Method: PUT", b"A: b")),
+        (head(b"Connection: B", b"A: b"), head(b"Connection: B", b"B: b")),
+        (head(b"X-Peer-Name: bob"), head(b"A: b")),
+        (head(b"A: b"), head(b"X-Peer-Name: bob")),
+        (head(b"A: b"), head(b"A: b", first=b"GET / HTTP/1.0")),
+        (head(b"A: b", first=b"GET / HTTP/1.0"), head(b"A: b")),
+        (head(), head(b"A: b")[:-2]),  # half a head, which nobody gives it
+        (head(b"A: b"), head(b"A: b", b"C: d")),
+        (head(b"A: b"), head(b"Host: h", host=False)),
+    ],
+)
+def test_what_ordinary_fields_are_not_alone_in_is_read_anew(before: bytes, then: bytes) -> None:
+    def read(data: bytes, last: About | None = None) -> object:
+        try:
+            return read_request(data, last=last)
+        except BadRequest as error:
+            return error.status, error.reason
+
+    assert read(then, read_request(before).about) == read(then)
+
+
+def test_of_fields_that_were_said_before_only_those_that_differ_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    last = read_request(head(*ORDINARY[1:])).about
+    monkeypatch.delattr(fields, "sort")
+    for at, line in ((2, b"X-Id: 2"), (3, b"A: \xe9"), (4, b"x:"), (5, b"Cookie: " + b"c" * 3000)):
+        lines = [*ORDINARY[1:at], line, *ORDINARY[at + 1 :]]
+        request = read_request(head(*lines), last=last)
+        assert request.about.lines.split(b"\r\n")[at - 1] == line.replace(b"x:", b"x: ")
+        last = request.about
 
 
 @given(st.binary(max_size=200))
