@@ -16,6 +16,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 HEAD_TIME = 20.0  # seconds from the first byte of a request to the end of its head
 MOST_HEAD = 64 << 10  # bytes of a head, or of the trailers behind a body; what is read at once may come on top
 MOST_WAITING = 100  # requests on one connection that wait for the answers before theirs
+_WHY = {
+    HTTPStatus.BAD_REQUEST: "this is no request in HTTP/1.1, which is all that is spoken here",
+    HTTPStatus.REQUEST_TIMEOUT: "the header of the request did not come in time",
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "the header is longer than 64 KB",
+}
 
 
 class _Refused(Exception):
@@ -109,7 +114,7 @@ class BoundedHttp(HttpToolsProtocol):
         if self._under_way:  # its answer must not look complete
             self.transport.abort()
             return
-        body = f"{status.phrase}\n"
+        body = f"{status.value} {status.phrase}: {_WHY[status]}\n"
         head = f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: text/plain; charset=utf-8\r\n"
         self.transport.write(f"{head}content-length: {len(body)}\r\nconnection: close\r\n\r\n{body}".encode())
         self.transport.close()

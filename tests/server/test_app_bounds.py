@@ -148,6 +148,14 @@ async def test_junk_behind_a_request_under_way_does_not_become_a_part_of_its_ans
 
 
 @on_loops("uvloop")
+async def test_who_begins_with_http_2_is_told_what_is_spoken(yard: Yard) -> None:
+    async with applying(yard, counts) as node:
+        data, end = await said(node, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        assert (status(data), end) == (400, "goodbye")
+        assert data.endswith(b"400 Bad Request: this is no request in HTTP/1.1, which is all that is spoken here\n")
+
+
+@on_loops("uvloop")
 async def test_an_answer_has_its_date(yard: Yard) -> None:
     async with applying(yard, counts) as node:
         data, _ = await said(node, request("/", LAST))
