@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from operator import eq
 from typing import Any, Final
 
 import httptools
 
-from peerauth.http import fields
+from peerauth.http import fields, via
 from peerauth.http.body import Body, Chunked, Sized
 from peerauth.http.errors import BadRequest
-from peerauth.http.fields import MOST_FIELDS, Treatment
+from peerauth.http.fields import MOST_FIELDS, NOTED, Treatment
 from peerauth.http.introduction import is_claim, overrides_method
 from peerauth.http.target import Target, check_host, normalise
 
@@ -36,8 +37,10 @@ TREATMENT: Final = Treatment(
         b"trailer",
         b"transfer-encoding",
         b"upgrade",
+        b"via",
     ),
     is_claim,
+    overrides_method,
 )
 # What Connection may not name: it would end here, and the message would be another (RFC 9110 section 7.6.1).
 _END_TO_END: Final = frozenset({
@@ -54,13 +57,17 @@ class About:
     block: bytes  # the fields as they came
     old: bool  # HTTP/1.0: it knows no chunks and no interim answers
     host: bytes  # empty: an HTTP/1.0 client that named none
-    lines: bytes = b""  # the fields as they go on
+    passed: list[bytes]  # each field as it goes on, empty where it does not
+    lines: bytes = b""  # all of them, and ours
+    ours: bytes = b""  # what stands for those that we look at
+    is_ordinary: bool = True  # none of the others changes what is said here
     length: int | None = None
     chunked: bool = False
     has_body: bool = False
     close: bool = False  # nothing more is asked on this connection
     upgrade: bool = False  # WebSocket is to be spoken from here on
     overrides: bool = False  # a field names another method
+    times: int = 0  # that it has come by one of our kind
 
 
 @dataclass(slots=True)
@@ -127,9 +134,11 @@ def read_request(head: bytes, *, routed: bool = False, last: About | None = None
     old, block = minor == b"0", head[line.end() : -2]
     about = last
     if about is None or about.block != block or about.old is not old:
-        if not fields.are_lines(block):
-            raise _why_not(head)
-        about = _about(block, old=old)
+        about = None if last is None or last.old is not old else _like(last, block)
+        if about is None:
+            if not fields.are_lines(block):
+                raise _why_not(head)
+            about = _about(block, old=old)
     if routed and about.overrides:
         raise BadRequest("where routes decide, no field of the header may name another method")
     _agreed(head)
@@ -161,18 +170,37 @@ def _agreed(head: bytes) -> None:
 _new_parser: Any = httptools.HttpRequestParser
 
 
+def _like(last: About, block: bytes) -> About | None:
+    """What these fields say where ordinary ones alone differ from the last, each in its place; None: they are to be read."""
+    now, before = block.split(b"\r\n"), last.block.split(b"\r\n")
+    if len(now) != len(before) or now[-1] or not last.is_ordinary:
+        return None
+    passed = last.passed.copy()
+    for at, is_same in enumerate(map(eq, now, before)):
+        if not is_same:
+            line = fields.ordinary(now[at], TREATMENT) if passed[at] else None
+            if line is None:
+                return None
+            passed[at] = line
+    lines = b"".join(passed) + last.ours
+    return About(
+        block, last.old, last.host, passed, lines, last.ours, True, last.length, last.chunked, last.has_body,
+        last.close, last.upgrade, False, last.times,
+    )  # fmt: skip
+
+
 def _about(block: bytes, *, old: bool) -> About:
     """What these fields say about the connection and the body."""
-    passed, judged, count = fields.sort(block, TREATMENT)
-    if count > MOST_FIELDS:
+    passed, judged = fields.sort(block, TREATMENT)
+    if len(passed) > MOST_FIELDS:
         raise BadRequest("there are more than 100 header fields", 431)
-    about = About(block, old, _host(judged.get(b"host", []), old=old))
+    about = About(block, old, _host(judged.get(b"host", []), old=old), passed)
     ours = _framing(about, judged)
     connection = fields.members(judged.get(b"connection", []))
     if not _END_TO_END.isdisjoint(connection):
         raise BadRequest("Connection names a field that is about the message")
     if named := set(connection) - _OPTIONS:
-        passed = fields.without(passed, named)
+        about.passed = fields.without(passed, named)
     about.close = old or b"close" in connection
     if not old:
         if expected := fields.members(judged.get(b"expect", [])):
@@ -184,8 +212,12 @@ def _about(block: bytes, *, old: bool) -> About:
         about.upgrade = b"upgrade" in connection and fields.members(judged.get(b"upgrade", [])) == [b"websocket"]
         if not about.upgrade and b"trailers" in fields.members(judged.get(b"te", [])):
             ours += b"Connection: TE\r\nTE: trailers\r\n"
-    about.overrides = any(overrides_method(name) for name, _ in passed)
-    about.lines = fields.written(passed) + ours
+    about.overrides = NOTED in judged
+    about.is_ordinary = not (about.overrides or named)
+    vias = judged.get(b"via", [])
+    about.times = via.times(vias)
+    about.ours = ours + via.line(vias, old=old)
+    about.lines = b"".join(about.passed) + about.ours
     return about
 
 
@@ -217,7 +249,7 @@ def _framing(about: About, judged: dict[bytes, list[bytes]]) -> bytes:
     if about.old:
         raise BadRequest("HTTP/1.0 has no Transfer-Encoding")
     about.chunked = about.has_body = True
-    return b"Transfer-Encoding: chunked\r\n" + fields.written([(b"Trailer", value) for value in judged.get(b"trailer", [])])
+    return b"Transfer-Encoding: chunked\r\n" + fields.written(b"Trailer", judged.get(b"trailer", []))
 
 
 def _why_not(head: bytes) -> BadRequest:

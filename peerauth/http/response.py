@@ -84,14 +84,14 @@ def read_response(head: bytes) -> Response:
     old, block = minor == b"0", head[line.end() : -2]
     if not fields.are_lines(block):
         raise BadResponse("its header is malformed")
-    passed, judged, count = fields.sort(block, TREATMENT)
-    if count > _MOST_FIELDS:
+    lines, judged = fields.sort(block, TREATMENT)
+    if len(lines) > _MOST_FIELDS:
         raise BadResponse(f"it has more than {_MOST_FIELDS} header fields")
     connection = fields.members(judged.get(b"connection", []))
     if named := set(connection) - _OPTIONS:
-        passed = fields.without(passed, named)
+        lines = fields.without(lines, named)
     first = b"HTTP/1.1 %b %b\r\n" % (digits, reason or b"")
-    response = Response(head, int(digits), first + fields.written(passed))
+    response = Response(head, int(digits), b"".join([first, *lines]))
     _frame(response, judged, old=old)
     response.ends = b"close" in connection or (old and b"keep-alive" not in connection)
     response.websocket = (
@@ -99,7 +99,7 @@ def read_response(head: bytes) -> Response:
         and b"upgrade" in connection
         and fields.members(judged.get(b"upgrade", [])) == [b"websocket"]  # RFC 6455 section 4.2.2
     )
-    response.announced = fields.written([(b"Trailer", value) for value in judged.get(b"trailer", [])])
+    response.announced = fields.written(b"Trailer", judged.get(b"trailer", []))
     response.settle()
     return response
 

@@ -252,12 +252,27 @@ def allow_many_files() -> None:
 
 
 def taken(sock: socket.socket) -> int:
-    """How many bytes the other side has taken so far (acknowledged, in TCP); 0 where the system does not tell."""
+    """A number that is another one when the other side has taken more since; always 0 where the system does not tell.
+
+    For TCP the bytes that it has acknowledged; for a Unix socket those that it has not read, counted down.
+    """
+    if sock.family == socket.AF_UNIX:
+        return -_unread(sock)
     try:
         info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 128)
     except (AttributeError, OSError):
         return 0
     return int.from_bytes(info[120:128], sys.byteorder)  # tcpi_bytes_acked (linux/tcp.h); a shorter one has none
+
+
+def _unread(sock: socket.socket) -> int:
+    try:
+        import fcntl  # noqa: PLC0415 - Windows has neither
+        import termios  # noqa: PLC0415
+
+        return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)  # in Linux, SIOCOUTQ
+    except (ImportError, OSError):
+        return 0
 
 
 def remote_of(where: object) -> tuple[IPv4Address | IPv6Address | None, str]:

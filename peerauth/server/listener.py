@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from peerauth.server.refusals import Knock
 from peerauth.services.awake import Awake
 from peerauth.services.guest import Guest, Serve, Served
 from peerauth.store.config import Limits
+from peerauth.tls.alerts import PlainHttp
 from peerauth.tls.linger import linger
 from peerauth.tls.scratch import Scratch
 from peerauth.tls.session import Judge, NotAdmitted, Room, Session
@@ -127,10 +129,20 @@ class Listener:
             return
         certificate = session.certificate if session else None
         self._failed(arrival, error, certificate, proven=finished and certificate is not None)
-        if not isinstance(error, NotAdmitted):
+        if isinstance(error, PlainHttp):
+            self._tell_of_tls(arrival)
+        elif not isinstance(error, NotAdmitted):
             arrival.sock.close()
         elif not (finished and session is not None and self._explained(arrival, session, error.refused)):
             linger(self._shared.loop, arrival.sock)
+
+    def _tell_of_tls(self, arrival: Arrival) -> None:
+        """Answer somebody who asks in the clear, in the clear: whoever forgets https:// is told so, and nothing else."""
+        from peerauth.http.response import own_answer  # noqa: PLC0415 - most doors never need it
+
+        with contextlib.suppress(OSError):
+            arrival.sock.send(own_answer(400, "TLS is spoken here: the URL has to begin with https://", close=True))
+        linger(self._shared.loop, arrival.sock)
 
     def _explained(self, arrival: Arrival, session: Session, refused: Refused) -> bool:
         """Have somebody told why it is refused, after a whole handshake; false where that is not done."""

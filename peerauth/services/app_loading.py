@@ -110,6 +110,9 @@ def _made(factory: Any, kind: App) -> Any:  # noqa: ANN401 - as above
     if not callable(factory):
         text = f"{kind.module}:{kind.attribute} makes no application: it is {_a(factory)}"
         raise AppFailed("app-failed", text, _others(kind))
+    if not _takes(factory, 0) and (_takes(factory, _ASGI) or _takes(factory, _WSGI)):
+        whole = f"{kind.module}:{kind.attribute}"
+        raise AppFailed("app-failed", f"{whole} is an application, and makes none", f"leave out the (): {whole}")
     try:
         return factory()
     except (Exception, SystemExit) as error:

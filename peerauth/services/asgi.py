@@ -16,9 +16,11 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from peerauth.services.app_log import bound
-from peerauth.services.guest import Guest, make_transport
+from peerauth.services.guest import Guest
 from peerauth.services.http_bounds import BoundedHttp
 from peerauth.services.lifespan import Application, Lifespan
+from peerauth.services.moving import STALL, MovingTransport
+from peerauth.services.patience import Patience
 from peerauth.tls.session import Session
 from peerauth.tls.transport import TlsTransport
 from peerauth.trust.certificate import Certificate
@@ -52,9 +54,10 @@ class Asgi:
         *,
         websockets: bool = False,
         lifespan: Lifespan | None = None,
-        transport: Callable[[Guest, asyncio.Protocol], TlsTransport] = make_transport,
+        transport: Callable[[Guest, asyncio.Protocol, Patience], MovingTransport] = MovingTransport,
     ) -> None:
         self._make_transport = transport
+        self._patience = Patience(asyncio.get_running_loop(), STALL / 4)
         ws: Any = "none"
         if websockets:
             from peerauth.services.websocket_bounds import BoundedWebSocket  # noqa: PLC0415 - hello has none
@@ -86,7 +89,7 @@ class Asgi:
         caller = _Caller()
         known = {**self._lifespan.state, _CALLER: caller}
         protocol = BoundedHttp(config=self._config, server_state=self._state, app_state=known)
-        caller.transport = transport = self._make_transport(guest, protocol)
+        caller.transport = transport = self._make_transport(guest, protocol, self._patience)
         return transport
 
     def wind_down(self) -> None:
@@ -106,6 +109,7 @@ class Asgi:
                 task.cancel()
             if late:
                 await asyncio.wait(late, timeout=LAST_WORK / 3)
+        self._patience.close()
         await self._lifespan.stop(SHUTDOWN)
 
 

@@ -43,7 +43,7 @@ class Files:
         asgi = Asgi(
             guarded(self.answer, service, audit),
             service.name,
-            transport=lambda guest, protocol: PouringTransport(guest, protocol, self._threads),
+            transport=lambda guest, protocol, patience: PouringTransport(guest, protocol, patience, self._threads),
         )
         self.serve, self.wind_down, self._close = asgi.serve, asgi.wind_down, asgi.close
 

@@ -6,9 +6,11 @@ import socket
 from dataclasses import dataclass
 
 from peerauth.audit import Audit, Event
+from peerauth.http.errors import BadRequest
 from peerauth.http.introduction import Introduction
-from peerauth.http.request import Request
+from peerauth.http.request import About, Request
 from peerauth.http.routes import Denied
+from peerauth.http.via import MOST_TIMES
 from peerauth.net.sockets import remote_of
 from peerauth.services.denials import denied_event
 from peerauth.services.patience import Patience
@@ -57,10 +59,19 @@ class Front:
             )
         return denied
 
+    def end_circle(self, about: About) -> None:
+        """Raise BadRequest where a request has come by too often, which is said to the log, too."""
+        if about.times >= MOST_TIMES:
+            why = "a request goes in a circle: the program behind this door leads back to it"
+            self.audit.refused(Event("problem", self._named(why), service=self.service.name, code="proxy-loop"))
+            raise BadRequest(why, 508)
+
     def complain(self, why: str) -> None:
         """The program behind the door was reached, and it was no use."""
-        text = why.replace("this door", f"the service '{self.service.name}' ({self.service.kind.leads_to})")
-        self.audit.refused(Event("problem", text, service=self.service.name, code="bad-answer"))
+        self.audit.refused(Event("problem", self._named(why), service=self.service.name, code="bad-answer"))
+
+    def _named(self, why: str) -> str:
+        return why.replace("this door", f"the service '{self.service.name}' ({self.service.kind.leads_to})")
 
 
 def _remote(sock: socket.socket) -> tuple[str, str]:

@@ -16,6 +16,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 HEAD_TIME = 20.0  # seconds from the first byte of a request to the end of its head
 MOST_HEAD = 64 << 10  # bytes of a head, or of the trailers behind a body; what is read at once may come on top
 MOST_WAITING = 100  # requests on one connection that wait for the answers before theirs
+_WHY = {
+    HTTPStatus.BAD_REQUEST: "this is no request in HTTP/1.1, which is all that is spoken here",
+    HTTPStatus.REQUEST_TIMEOUT: "the header of the request did not come in time",
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "the header is longer than 64 KB",
+}
 
 
 class _Refused(Exception):
@@ -109,13 +114,24 @@ class BoundedHttp(HttpToolsProtocol):
         if self._under_way:  # its answer must not look complete
             self.transport.abort()
             return
-        body = f"{status.phrase}\n"
+        body = f"{status.value} {status.phrase}: {_WHY[status]}\n"
         head = f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: text/plain; charset=utf-8\r\n"
         self.transport.write(f"{head}content-length: {len(body)}\r\nconnection: close\r\n\r\n{body}".encode())
         self.transport.close()
 
 
+class _Date(list[tuple[bytes, bytes]]):
+    """The Date of an answer that has none of its own: a second one would be malformed (RFC 9110 section 5.3).
+
+    uvicorn puts what it is given as default in front of the fields of the application, by `+`.
+    """
+
+    def __add__(self, fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:  # type: ignore[override]
+        """The fields of an answer."""
+        return fields if any(name.lower() == b"date" for name, _ in fields) else [*self, *fields]
+
+
 @functools.lru_cache(maxsize=1)
-def _date(now: int) -> list[tuple[bytes, bytes]]:
+def _date(now: int) -> _Date:
     """The Date of an answer, RFC 9110 section 6.6.1."""
-    return [(b"date", formatdate(now, usegmt=True).encode())]
+    return _Date([(b"date", formatdate(now, usegmt=True).encode())])

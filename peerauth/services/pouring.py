@@ -12,13 +12,14 @@ from concurrent.futures import Executor
 from typing import TYPE_CHECKING
 
 from peerauth.services.ends import Tls
+from peerauth.services.moving import MovingTransport
 from peerauth.services.stretch import Stretch
 from peerauth.tls.scratch import Scratch
 from peerauth.tls.session import Bytes
-from peerauth.tls.transport import TlsTransport
 
 if TYPE_CHECKING:
     from peerauth.services.guest import Guest
+    from peerauth.services.patience import Patience
 
 
 class _Pour:
@@ -33,11 +34,11 @@ class _Pour:
         self.filled = 0  # bytes that are to be put, or put again
 
 
-class PouringTransport(TlsTransport):
-    """As TlsTransport; `write` takes a Stretch, too, and nothing else until that has gone. `threads` wait for disks."""
+class PouringTransport(MovingTransport):
+    """As MovingTransport; `write` takes a Stretch, too, and nothing else until that has gone. `threads` wait for disks."""
 
-    def __init__(self, guest: Guest, protocol: asyncio.Protocol, threads: Executor) -> None:
-        super().__init__(guest.loop, guest.sock, guest.session, guest.admitted, protocol, on_lost=guest.lost)
+    def __init__(self, guest: Guest, protocol: asyncio.Protocol, patience: Patience, threads: Executor) -> None:
+        super().__init__(guest, protocol, patience)
         self._threads = threads
         self._pour: _Pour | None = None
         self._fetching = False

@@ -125,6 +125,7 @@ class Proxy(Visit):
                 self._came = came[end:]
                 self._say(403, denied.rule, close=request.close or about.has_body)
                 return
+            front.end_circle(about)
             if about.has_body:
                 self._body = request.body()
                 piece, rest = self._taken(self._body, came[end:])
@@ -327,7 +328,7 @@ class Proxy(Visit):
     def expired(self) -> None:
         """As Waiting.expired."""
         moved, self._taken_before = self._taken_before, taken(self._near.sock) + self._backend.taken
-        if (self._out.busy or self._backend.waiting) and self._taken_before > moved:
+        if (self._out.busy or self._backend.waiting) and self._taken_before != moved:
             self._hurry()  # slow, and not stuck: OpenSSL and the kernel hold what we see as one piece
         elif self._request is None:
             if self._leaving or self._out.busy:

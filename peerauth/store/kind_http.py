@@ -64,17 +64,32 @@ def read_way(table: Table) -> Http:
 def _address(text: str) -> Address:
     scheme, there, rest = text.strip().partition("://")
     if not there:
-        return parse_address(text, what="target")
-    if scheme.lower() != "http":
+        rest = text.strip()
+    elif scheme.lower() != "http":
         raise BadInput(
             "bad-address",
             f"the target '{printable(text, 80)}' is not http://HOST:PORT",
             "the program behind the door is reached in the clear: write http://, or unix:PATH",
         )
-    if "/" in rest.removesuffix("/"):
+    if rest.startswith("unix:"):
+        return parse_address(text, what="target")
+    where, _, path = rest.partition("/")
+    if path and where:
         raise BadInput(
             "bad-address",
             f"the target '{printable(text, 80)}' has a path; requests are passed on with their own",
-            f"write: http://{printable(rest.partition('/')[0], 60)}",
+            f"write: http://{printable(where, 60)}",
         )
-    return parse_address(rest.removesuffix("/"), default_port=80, what="target")
+    try:
+        return parse_address(where, default_port=80 if there else None, what="target")
+    except BadInput as error:
+        raise BadInput(error.code, f"the target '{printable(text, 80)}' is not http://HOST:PORT", _meant(rest)) from error
+
+
+def _meant(text: str) -> str:
+    """What somebody may have meant who wrote this."""
+    if text.startswith("/"):
+        return f"write: unix:{printable(text, 80)}"
+    if text.isascii() and text.isdigit() and len(text) <= 5:
+        return f"write: http://127.0.0.1:{text}"
+    return "for instance http://127.0.0.1:8000 or unix:/run/app.sock"

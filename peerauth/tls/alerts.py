@@ -46,6 +46,15 @@ class Truncated(ConnectionError):
     """The connection ended without TLS's own goodbye: data may be missing (RFC 8446 section 6.1)."""
 
 
+class PlainHttp(ConnectFailed):
+    """The other side asks for something in the clear."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "not-tls", "HTTP in the clear is spoken on this connection, and not TLS", "the URL has to begin with https://"
+        )
+
+
 def error_reason(error: SSL.Error) -> str:
     """The innermost reason in an OpenSSL error, for people; empty when it has none."""
     queue = error.args[0] if error.args else None
@@ -73,8 +82,9 @@ def from_openssl(error: SSL.Error) -> Exception:
     match = _ALERT.search(reason)
     if match is not None:
         return from_alert(match[1])
+    if reason == "http request":
+        return PlainHttp()
     if reason in (
-        "http request",
         "wrong version number",
         "packet length too long",
         "https proxy request",

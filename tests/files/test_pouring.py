@@ -14,6 +14,7 @@ import pytest
 from peerauth.address import Address
 from peerauth.server.server import Server
 from peerauth.services.beneath import Opened, open_beneath, open_top
+from peerauth.services.patience import Patience
 from peerauth.services.pouring import PouringTransport
 from peerauth.services.stretch import Stretch
 from peerauth.store.peerdir import PeerDirectory
@@ -54,8 +55,11 @@ async def played(yard: Yard, play: Play) -> AsyncIterator[tuple[ssl.SSLSocket, P
     directory.refresh()
     server = Server(identity("node"), directory, lambda _: None)
     protocol = Playing(play)
+    patience = Patience(asyncio.get_running_loop())
     with ThreadPoolExecutor(1) as threads:
-        serve = server.listen(Address("127.0.0.1", 0), lambda guest: PouringTransport(guest, protocol, threads), EVERY_PEER)
+        serve = server.listen(
+            Address("127.0.0.1", 0), lambda guest: PouringTransport(guest, protocol, patience, threads), EVERY_PEER
+        )
         try:
             with await asyncio.to_thread(caller.open, serve[0].port) as tls:
                 yield tls, protocol

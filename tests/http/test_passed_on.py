@@ -15,6 +15,7 @@ from tests.http.malformed import SMUGGLED
 from tests.support.engine import identity
 from tests.support.recorder import OK
 
+VIA = b"Via: 1.1 peerauth\r\n"
 END = b"GET /end HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n"
 CHUNKED = b"POST /a HTTP/1.1\r\nHost: node\r\nTransfer-Encoding: chunked\r\n"
 
@@ -30,7 +31,7 @@ def caller(name: str = "alice", host: str = "node") -> bytes:
 
 @dataclass(frozen=True)
 class Passed:
-    """What is sent; and what is heard: a first line, the fields between Host and the caller's, and a body."""
+    """What is sent; and what is heard: a first line, the fields between Host and ours, and a body."""
 
     name: str
     data: bytes
@@ -45,7 +46,8 @@ class Passed:
     @property
     def heard(self) -> bytes:
         host = self.host.encode()
-        return b"%b HTTP/1.1\r\nHost: %b\r\n%b%b\r\n%b" % (self.line, host, self.fields, caller(host=self.host), self.body)
+        told = VIA + caller(host=self.host)
+        return b"%b HTTP/1.1\r\nHost: %b\r\n%b%b\r\n%b" % (self.line, host, self.fields, told, self.body)
 
 
 def _fields(name: str, lines: bytes, heard: bytes = b"") -> Passed:
@@ -198,7 +200,10 @@ def test_nobody_but_us_says_who_is_calling(shared: Door, name: bytes) -> None:
         assert shared.program.requests == [_fields("", b"", kept).heard, ENDED]
 
 
-@pytest.mark.parametrize("name", [b"X-Peer-Name", b"x-peer-name", b"X-Peer-Fingerprint", b"X-Forwarded-For", b"Forwarded"])
+OURS = [b"X-Peer-Name", b"x-peer-name", b"X-Peer-Fingerprint", b"X-Forwarded-For", b"Forwarded", b"Via"]
+
+
+@pytest.mark.parametrize("name", OURS)
 def test_connection_takes_nothing_of_what_we_say_away(shared: Door, name: bytes) -> None:
     shared.say(b"GET /a HTTP/1.1\r\nHost: node\r\nConnection: " + name + b", x-peer-tags\r\n\r\n" + END)
     assert shared.program.requests == [_fields("", b"").heard, ENDED]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from peerauth.http import fields
 from peerauth.http.body import Chunked, Sized
 from peerauth.http.errors import BadRequest
-from peerauth.http.request import LONGEST_HEAD, check_beginning, read_request
+from peerauth.http.request import LONGEST_HEAD, About, Request, check_beginning, read_request
 
 PLAIN = b"GET /a?b HTTP/1.1\r\nHost: h\r\n\r\n"
+VIA = b"Via: 1.1 peerauth\r\n"
 CHARACTERS = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -19,17 +21,18 @@ def head(*lines: bytes, first: bytes = b"GET / HTTP/1.1", host: bool = True) -> 
 
 
 def passed(*lines: bytes, first: bytes = b"GET / HTTP/1.1") -> bytes:
-    """What goes on of these lines, without the first line and the Host."""
+    """What goes on of these lines, without the first line, the Host and who we are."""
     written = read_request(head(*lines, first=first)).written(b"backend", b"")
     _, _, rest = written.partition(b"\r\nHost: h\r\n")
+    assert rest.count(VIA) == 1
     assert rest.endswith(b"\r\n")
-    return rest[:-2]
+    return rest[:-2].replace(VIA, b"")
 
 
 def test_a_request_is_written_anew() -> None:
     request = read_request(head(b"Accept:*/*", b"X-One:  a \t", b"x-two:\tb\xe9"))
     assert request.written(b"backend", b"X-Peer-Name: alice\r\n") == (
-        b"GET / HTTP/1.1\r\nHost: h\r\nAccept: */*\r\nX-One: a\r\nx-two: b\xe9\r\nX-Peer-Name: alice\r\n\r\n"
+        b"GET / HTTP/1.1\r\nHost: h\r\nAccept: */*\r\nX-One: a\r\nx-two: b\xe9\r\n" + VIA + b"X-Peer-Name: alice\r\n\r\n"
     )
 
 
@@ -139,7 +142,7 @@ def test_an_absolute_target_becomes_a_path() -> None:
 
 def test_a_request_without_a_host_gets_that_of_the_backend() -> None:
     written = read_request(head(first=b"GET / HTTP/1.0", host=False)).written(b"127.0.0.1:8000", b"")
-    assert written == b"GET / HTTP/1.1\r\nHost: 127.0.0.1:8000\r\n\r\n"
+    assert written == b"GET / HTTP/1.1\r\nHost: 127.0.0.1:8000\r\nVia: 1.0 peerauth\r\n\r\n"
 
 
 @pytest.mark.parametrize(
@@ -163,7 +166,7 @@ def test_a_request_without_a_host_gets_that_of_the_backend() -> None:
         ([b"Transfer-Encoding: CHUNKED", b"Trailer: X-Sum"], b"Transfer-Encoding: chunked\r\nTrailer: X-Sum\r\n"),
         ([b"Expect: 100-continue"], b""),
         ([b"Expect: 100-continue", b"Content-Length: 2"], b"Content-Length: 2\r\nExpect: 100-continue\r\n"),
-        ([b"X-Peer-Name: mallory", b"x_peer_name: mallory", b"X-Forwarded-For: 1.2.3.4", b"Via: a"], b"Via: a\r\n"),
+        ([b"X-Peer-Name: mallory", b"x_peer_name: mallory", b"X-Forwarded-For: 1.2.3.4", b"A: a"], b"A: a\r\n"),
         ([b"Connection: X-Peer-Name"], b""),
     ],
 )
@@ -175,6 +178,29 @@ def test_nothing_of_ours_is_taken_away_by_what_connection_names() -> None:
     request = read_request(head(b"Connection: X-Peer-Name, X-Forwarded-For"))
     ours = b"X-Peer-Name: alice\r\nX-Forwarded-For: 10.0.0.1\r\n"
     assert request.written(b"", ours).endswith(ours + b"\r\n")
+
+
+@pytest.mark.parametrize(
+    ("said", "goes_on"),
+    [
+        ([], b"1.1 peerauth"),
+        ([b"1.0 fred, 2 p.example.net (x)"], b"1.0 fred, 2 p.example.net (x), 1.1 peerauth"),
+        ([b"1.0 fred", b" ", b"1.1 peerauth"], b"1.0 fred, 1.1 peerauth, 1.1 peerauth"),
+    ],
+)
+def test_the_program_is_told_which_proxies_a_request_has_come_by(said: list[bytes], goes_on: bytes) -> None:
+    """RFC 9110 section 7.6.3: each adds itself behind the others, with the version of what it was sent."""
+    for more in ([], [b"Connection: Via"]):  # which cannot be named away
+        written = read_request(head(b"A: b", *(b"Via: " + value for value in said), *more)).written(b"", b"X: y\r\n")
+        assert written.endswith(b"A: b\r\nVia: " + goes_on + b"\r\nX: y\r\n\r\n")
+        old = read_request(head(*(b"via:" + value for value in said), *more, first=b"GET / HTTP/1.0")).written(b"", b"")
+        assert old.endswith(b"\r\nVia: " + goes_on[: -len(b"1.1 peerauth")] + b"1.0 peerauth\r\n\r\n")
+
+
+def test_how_often_it_has_come_by_one_of_us_is_counted() -> None:
+    said = [b"1.1 peerauth, HTTP/1.0 PeerAuth (x),1.1 peerauth", b"1.1 nginx, 1.1 xpeerauth, peerauth, ,", b"1.1\tpeerauth"]
+    assert read_request(head(*(b"VIA: " + value for value in said))).about.times == 4
+    assert read_request(head(b"A: 1.1 peerauth")).about.times == 0
 
 
 def test_a_websocket_is_asked_for_with_get() -> None:
@@ -229,6 +255,83 @@ def test_what_was_said_before_changes_nothing(first: list[tuple[str, str]], then
     assert read(then, getattr(before, "about", None)) == read(then)
 
 
+LINES = st.sampled_from([
+    b"Host: h", b"host:h", b"Host: other", b"Accept: */*", b"Accept:text/html", b"A: b", b"a:  b\t", b"A:",
+    b"X-Id: 1", b"X-Id: 2", b"Cookie: a=b", b"Connection: X-Id", b"Connection: close", b"Connection: keep-alive",
+    b"Connection: Upgrade, a", b"Via: 1.1 a", b"Via: 1.1 peerauth", b"Upgrade: websocket", b"Upgrade: h2c",
+    b"TE: trailers", b"Expect: 100-continue", b"Expect: else", b"Content-Length: 1", b"Content-Length: 2",
+    b"Content-Length: x", b"Transfer-Encoding: chunked", b"Transfer-Encoding: gzip", b"Content_Length: 1",
+    b"Trailer: X-Sum", b"X-Peer-Name: bob", b"x_forwarded_for: 1",
+    b"X-HTTP-Method-Override: PUT", b"X_Method_Override: PUT", b"Proxy: a", b"Keep-Alive: 5", b"A : b", b" folded",
+    b"\tfolded", b"A: b\nC: d", b"A: b\rC: d", b"A: \0", b"", b"A", b": b", b"A: b\r\nC: d", b"A\xe9: b",
+    b"A: \xe9",
+])  # fmt: skip
+LIST = st.lists(LINES, max_size=6)
+CHANGES = st.lists(st.tuples(st.integers(0, 6), LINES), max_size=3)
+ORDINARY = [b"Host: h", b"Accept: */*", b"X-Id: 1", b"A: b", b"A: b", b"Cookie: a=b"]
+
+
+@given(LIST | st.permutations(ORDINARY), st.lists(CHANGES, max_size=6), st.booleans())
+@settings(max_examples=400)
+def test_a_head_is_read_as_by_itself_whatever_it_shares_with_the_last(
+    lines: list[bytes], changes: list[list[tuple[int, bytes]]], routed: bool
+) -> None:
+    """Fields that were said before, in their place, are not read again; nothing but the time that it takes may tell."""
+
+    def read(data: bytes, last: About | None) -> object:
+        try:
+            return read_request(data, routed=routed, last=last)
+        except BadRequest as error:
+            return error.status, error.reason
+
+    kept, last = list(lines), None
+    for change in [[], *changes]:
+        for place, line in change:
+            kept[place : place + 1] = [line]
+        data = b"\r\n".join([b"GET / HTTP/1.1", *kept, b"", b""])
+        request = read(data, last)
+        assert request == read(data, None)
+        if isinstance(request, Request):
+            assert request.written(b"backend", b"") == read_request(data).written(b"backend", b"")
+            last = request.about
+
+
+@pytest.mark.parametrize(
+    ("before", "then"),
+    [
+        (head(b"X-HTTP-Method: PUT", b"A: b"), head(b"X-HTTP-Method: PUT", b"A: c")),
+        (head(b"X-HTTP-Method: PUT", b"A: b"), head(b"B: c", b"A: b")),
+        (head(b"B: c", b"A: b"), head(b"X-HTTP-Method: PUT", b"A: b")),
+        (head(b"Connection: B", b"A: b"), head(b"Connection: B", b"B: b")),
+        (head(b"X-Peer-Name: bob"), head(b"A: b")),
+        (head(b"A: b"), head(b"X-Peer-Name: bob")),
+        (head(b"A: b"), head(b"A: b", first=b"GET / HTTP/1.0")),
+        (head(b"A: b", first=b"GET / HTTP/1.0"), head(b"A: b")),
+        (head(), head(b"A: b")[:-2]),  # half a head, which nobody gives it
+        (head(b"A: b"), head(b"A: b", b"C: d")),
+        (head(b"A: b"), head(b"Host: h", host=False)),
+    ],
+)
+def test_what_ordinary_fields_are_not_alone_in_is_read_anew(before: bytes, then: bytes) -> None:
+    def read(data: bytes, last: About | None = None) -> object:
+        try:
+            return read_request(data, last=last)
+        except BadRequest as error:
+            return error.status, error.reason
+
+    assert read(then, read_request(before).about) == read(then)
+
+
+def test_of_fields_that_were_said_before_only_those_that_differ_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    last = read_request(head(*ORDINARY[1:])).about
+    monkeypatch.delattr(fields, "sort")
+    for at, line in ((2, b"X-Id: 2"), (3, b"A: \xe9"), (4, b"x:"), (5, b"Cookie: " + b"c" * 3000)):
+        lines = [*ORDINARY[1:at], line, *ORDINARY[at + 1 :]]
+        request = read_request(head(*lines), last=last)
+        assert request.about.lines.split(b"\r\n")[at - 1] == line.replace(b"x:", b"x: ")
+        last = request.about
+
+
 @given(st.binary(max_size=200))
 def test_no_junk_is_read_as_a_request_or_breaks_the_reader(junk: bytes) -> None:
     for data in (junk + b"\r\n\r\n", head(junk), head(b"A: " + junk)):
@@ -236,4 +339,5 @@ def test_no_junk_is_read_as_a_request_or_breaks_the_reader(junk: bytes) -> None:
             written = read_request(data).written(b"backend", b"")
         except BadRequest:
             continue
-        assert read_request(written).written(b"backend", b"") == written, "it is not read again as what it was"
+        again = read_request(written).written(b"backend", b"").replace(b" peerauth, 1.1 peerauth\r\n", b" peerauth\r\n")
+        assert again == written, "it is not read again as what it was"

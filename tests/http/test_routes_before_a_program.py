@@ -63,7 +63,7 @@ def status(answer: bytes) -> int:
 )
 def test_what_a_route_allows_is_passed_on_as_it_was_judged(routed: Door, line: bytes, heard: bytes) -> None:
     assert status(routed.say(asked(line))) == 200
-    assert routed.program.requests == [heard + b" HTTP/1.1\r\nHost: node\r\nX-Peer-Name: alice\r\n\r\n"]
+    assert routed.program.requests == [heard + b" HTTP/1.1\r\nHost: node\r\nVia: 1.1 peerauth\r\nX-Peer-Name: alice\r\n\r\n"]
 
 
 SPELLINGS = r"""
@@ -174,7 +174,7 @@ def test_every_header_says_what_it_should(tmp_path: Path) -> None:
         (request,) = one.program.requests
     fields = dict(line.split(": ", 1) for line in request.decode().split("\r\n")[2:-2])
     alice, node = identity("alice").certificate, identity("node").certificate
-    assert set(fields) == set(HEADERS) - {"X-Peer-Tags"}
+    assert set(fields) == (set(HEADERS) | {"Via"}) - {"X-Peer-Tags"}
     assert base64.b64decode(fields["Client-Cert"].strip(":")) == alice.der
     assert fields["Forwarded"] == "for=127.0.0.1;host=node;proto=https"
     envoys = dict(part.split("=", 1) for part in fields["X-Forwarded-Client-Cert"].split(";"))
@@ -187,7 +187,7 @@ def test_every_header_says_what_it_should(tmp_path: Path) -> None:
 def test_where_nothing_is_to_be_said_claims_are_dropped_all_the_same(tmp_path: Path) -> None:
     with door(tmp_path, "headers = []\n") as one:
         one.say(asked(b"GET /", b"X-Peer-Name: bob\r\nX_Forwarded_For: 1.2.3.4\r\nX-A: b\r\n"))
-        assert one.program.requests == [b"GET / HTTP/1.1\r\nHost: node\r\nX-A: b\r\n\r\n"]
+        assert one.program.requests == [b"GET / HTTP/1.1\r\nHost: node\r\nX-A: b\r\nVia: 1.1 peerauth\r\n\r\n"]
 
 
 def test_every_worker_knows_the_routes_and_the_caller(tmp_path: Path) -> None:

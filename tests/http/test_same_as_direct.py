@@ -30,6 +30,7 @@ SERVER = """\
         location /gzip/ {
             alias WWW/;
             gzip on;
+            gzip_proxied any;
             gzip_min_length 1;
             gzip_types *;
         }

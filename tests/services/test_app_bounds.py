@@ -148,6 +148,14 @@ async def test_junk_behind_a_request_under_way_does_not_become_a_part_of_its_ans
 
 
 @on_loops("uvloop")
+async def test_who_begins_with_http_2_is_told_what_is_spoken(yard: Yard) -> None:
+    async with applying(yard, counts) as node:
+        data, end = await said(node, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        assert (status(data), end) == (400, "goodbye")
+        assert data.endswith(b"400 Bad Request: this is no request in HTTP/1.1, which is all that is spoken here\n")
+
+
+@on_loops("uvloop")
 async def test_an_answer_has_its_date(yard: Yard) -> None:
     async with applying(yard, counts) as node:
         data, _ = await said(node, request("/", LAST))
@@ -169,3 +177,27 @@ async def rate(node: Running, count: int) -> int:
 async def test_a_connection_serves_as_many_requests_as_come(yard: Yard) -> None:
     async with applying(yard, counts) as node:
         assert await rate(node, 500) == 500
+
+
+@on_loops("uvloop")
+async def test_an_application_that_says_the_date_itself_sends_one(yard: Yard) -> None:
+    """As RFC 9110 section 6.6.1 has it: who makes an answer may date it, and there is one Date."""
+    asked = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {'A' * 22}==")
+    own = (b"Date", b"Sun, 06 Nov 1994 08:49:37 GMT")
+
+    async def dates(scope: Scope, receive: Any, send: Any) -> None:  # noqa: ANN401 - ASGI
+        also = [own] if scope["path"] == "/own" else []
+        if scope["type"] == "http":
+            await answer(send, b"", 200, *also)
+        else:
+            await receive()
+            await send({"type": "websocket.accept", "headers": also})
+            await send({"type": "websocket.close"})
+
+    async with applying(yard, dates) as node:
+        for path, is_own in (("/own", True), ("/", False)):
+            for fields, expected in (((LAST,), 200), (asked, 101)):
+                data, _ = await said(node, request(path, *fields))
+                found = [line for line in data.split(b"\r\n") if line.lower().startswith(b"date:")]
+                assert (status(data), len(found)) == (expected, 1), data
+                assert (own[1] in found[0]) is is_own

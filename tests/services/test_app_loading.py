@@ -93,6 +93,8 @@ def test_what_is_said_goes_before_what_is_seen(place: Path) -> None:
         ("{name}:make_nothing()", "app-failed", "{name}:make_nothing() is no application: it is None", None),
         ("{name}:make", "app-failed", "takes no arguments, so it is no application", "{name}:make()"),
         ("{name}:make_trouble()", "app-failed", "made no application: ValueError: no \\x1b[2J way", None),
+        ("{name}:asgi()", "app-failed", "{name}:asgi is an application, and makes none", "{name}:asgi"),
+        ("{name}:wsgi()", "app-failed", "{name}:wsgi is an application, and makes none", "{name}:wsgi"),
         ("{name}:Asgi", "app-failed", "{name}:Asgi is a class", "{name}:Asgi()"),
         ("{name}:anything", "app-failed", "it cannot be seen whether", "--interface asgi, or --interface wsgi"),
         ("{name}:old_asgi", "app-failed", "takes neither what ASGI gives", None),

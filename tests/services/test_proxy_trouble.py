@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from peerauth.address import Address
+from peerauth.http.via import MOST_TIMES
 from peerauth.services import proxy as proxy_module
 from peerauth.services import visit
 from peerauth.tls.session import Goodbye
@@ -503,3 +504,29 @@ async def test_who_does_not_read_at_all_is_cut_after_a_while(yard: Yard, caller:
             await asyncio.to_thread(lambda: peer.say(GET).head())
             await proxy.node.until(lambda: bool(ends) and not len(proxy.node.server.live))
     assert ends == ["reset"]
+
+
+@on_loops("uvloop")
+async def test_a_request_that_goes_in_a_circle_is_ended(yard: Yard, caller: Caller) -> None:
+    """As where the program behind the door is a tunnel that leads to the door."""
+    ports: list[int] = []
+
+    def lead_back(talk: Talk) -> None:
+        with calling(caller, ports[0]) as peer:
+            peer.say(talk.until(b"\r\n\r\n"))
+            head = peer.until(b"\r\n\r\n")
+            length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+            talk.say(head + peer.exactly(length))
+
+    async with proxied(yard, lead_back) as proxy:
+        ports.append(proxy.node.port)
+
+        def run() -> None:
+            with calling(caller, proxy.node.port) as peer:
+                peer.say(GET)
+                assert error(peer) == 508
+
+        await asyncio.to_thread(run)
+        assert len(proxy.connections) == MOST_TIMES
+        event = await proxy.node.hears("problem", code="proxy-loop")
+        assert "127.0.0.1" in event.message

@@ -29,6 +29,7 @@ def kind(text: str) -> Kind:
         ("http://[::1]:8000", Address("::1", 8000)),
         ("http://backend.example", Address("backend.example", 80)),
         ("127.0.0.1:8000", Address("127.0.0.1", 8000)),
+        ("127.0.0.1:8000/", Address("127.0.0.1", 8000)),
         ("unix:/run/app.sock", Address(path="/run/app.sock")),
     ],
 )
@@ -49,6 +50,23 @@ def test_what_is_no_place_for_a_program_is_said(text: str) -> None:
         kind(f'http = "{text}"')
     assert refused.value.code == "bad-setting"
     assert "http" in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("8000", "write: http://127.0.0.1:8000"),
+        ("localhost:8000/app", "write: http://localhost:8000"),
+        ("http://localhost:8000/app", "write: http://localhost:8000"),
+        ("localhost", "for instance http://127.0.0.1:8000 or unix:/run/app.sock"),
+        ("http://", "for instance http://127.0.0.1:8000 or unix:/run/app.sock"),
+        ("/run/app.sock", "write: unix:/run/app.sock"),
+    ],
+)
+def test_what_to_write_for_a_place_is_a_place_for_a_program(text: str, hint: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        http([text])
+    assert refused.value.hint == hint
 
 
 def test_the_settings_of_a_proxy() -> None:

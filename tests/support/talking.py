@@ -17,8 +17,8 @@ from tests.support.targets import target
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-# What the backend is told of alice by default, beside the host.
-CLAIMED = (b"X-Peer-Name:", b"X-Peer-Fingerprint:", b"X-Peer-Tags:", b"X-Forwarded-")
+# What the backend is told of alice by default, beside the host, and of us.
+CLAIMED = (b"X-Peer-Name:", b"X-Peer-Fingerprint:", b"X-Peer-Tags:", b"X-Forwarded-", b"Via:")
 
 
 class Talk:
