@@ -21,6 +21,7 @@ from peerauth.errors import BadInput, TrustRefused
 from peerauth.store.config import Config, load_config, policy_for
 from peerauth.store.files import read_bounded
 from peerauth.store.home import read_identity
+from peerauth.store.lookout import Lookout
 from peerauth.store.own import Own
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.trust.certificate import Certificate
@@ -45,6 +46,7 @@ class Node:
     def __init__(self, config: Config, identity: Identity, passphrase: bytes | None = None) -> None:
         self.config = config
         self.peers = Peers(PeerDirectory(config.peers))
+        self._lookout = Lookout(self.peers.directory)
         self._own = Own(config, identity, passphrase)
         self._passphrase = passphrase
         self._known_renewal: Renewal | None = None
@@ -99,6 +101,7 @@ class Node:
             policy=policy_for(self.config, "library", allow),
             handshake_timeout=self.config.limits.handshake_timeout,
             identity=lambda: self.follow_identity().certificate,
+            follow=self._lookout.tell,
         )
 
     def client_context(self, peer: str) -> ssl.SSLContext:
@@ -115,6 +118,7 @@ class Node:
             passphrase=self._passphrase,
             min_tls=self.config.min_tls,
             identity=lambda: self.follow_identity().certificate,
+            follow=self._lookout.tell,
         )
 
     # The fast engine

@@ -23,6 +23,7 @@ from peerauth import (
     TrustRefused,
     __version__,
     peer_of,
+    when_removed,
 )
 from peerauth.grpc import AioCallers, Callers, reaching
 
@@ -68,6 +69,7 @@ def peers(node: Node) -> None:
 
 async def streams(node: Node) -> None:
     async def hello(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        when_removed(writer, writer.transport.abort)
         peer = peer_of(writer)
         assert_type(peer, Peer | None)
         if peer is not None:
