@@ -46,7 +46,6 @@ class Node:
     def __init__(self, config: Config, identity: Identity, passphrase: bytes | None = None) -> None:
         self.config = config
         self.peers = Peers(PeerDirectory(config.peers))
-        self._lookout = Lookout(self.peers.directory)
         self._own = Own(config, identity, passphrase)
         self._passphrase = passphrase
         self._known_renewal: Renewal | None = None
@@ -101,7 +100,7 @@ class Node:
             policy=policy_for(self.config, "library", allow),
             handshake_timeout=self.config.limits.handshake_timeout,
             identity=lambda: self.follow_identity().certificate,
-            follow=self._lookout.tell,
+            follow=self.peers.lookout.tell,
         )
 
     def client_context(self, peer: str) -> ssl.SSLContext:
@@ -118,7 +117,7 @@ class Node:
             passphrase=self._passphrase,
             min_tls=self.config.min_tls,
             identity=lambda: self.follow_identity().certificate,
-            follow=self._lookout.tell,
+            follow=self.peers.lookout.tell,
         )
 
     # The fast engine
@@ -218,6 +217,7 @@ class Peers:
 
     def __init__(self, directory: PeerDirectory) -> None:
         self.directory = directory
+        self.lookout = Lookout(directory)
 
     def __iter__(self) -> Iterator[Peer]:
         return iter(list(self.directory.refresh()))
