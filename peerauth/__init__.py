@@ -1,7 +1,7 @@
 """peerauth: mutual TLS between machines by pinned self-signed certificates. authorized_keys for TLS.
 
 The library is `Node`: load one from its home, get a drop-in `ssl.SSLContext`, or serve and connect on the fast engine.
-`peer_of` says who is on the other side of an open connection.
+`peer_of` says who is on the other side of an open connection, and `when_removed` that it is nobody any more.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from peerauth.node import Node as Node
     from peerauth.node import PeerServer as PeerServer
     from peerauth.tls.stdlib import peer_of as peer_of
+    from peerauth.tls.stdlib import when_removed as when_removed
     from peerauth.trust.fingerprint import Fingerprint as Fingerprint
     from peerauth.trust.peers import Peer as Peer
     from peerauth.trust.peers import PeerSettings as PeerSettings
@@ -26,6 +27,7 @@ _HOMES = {
     "Peer": "peerauth.trust.peers",
     "PeerSettings": "peerauth.trust.peers",
     "peer_of": "peerauth.tls.stdlib",
+    "when_removed": "peerauth.tls.stdlib",
 }
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "TrustRefused",
     "__version__",
     "peer_of",
+    "when_removed",
 ]
 
 if not TYPE_CHECKING:  # a type checker would take it to mean that every name is there

@@ -21,10 +21,11 @@ from peerauth.errors import BadInput, TrustRefused
 from peerauth.store.config import Config, load_config, policy_for
 from peerauth.store.files import read_bounded
 from peerauth.store.home import read_identity
+from peerauth.store.lookout import Lookout
 from peerauth.store.own import Own
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.trust.certificate import Certificate
-from peerauth.trust.decision import Admitted, decide
+from peerauth.trust.decision import Admitted, Refused, decide
 from peerauth.trust.fingerprint import Fingerprint
 from peerauth.trust.identity import Identity
 from peerauth.trust.peers import Peer, PeerSettings
@@ -32,9 +33,9 @@ from peerauth.trust.reading import MAXIMUM_BYTES, leaves, read_certificates
 
 if TYPE_CHECKING:
     from peerauth.audit import Event
+    from peerauth.client.admissions import Followed
     from peerauth.client.renewal import Renewal
     from peerauth.server.server import Server
-    from peerauth.tls.session import Session
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -48,6 +49,7 @@ class Node:
         self._own = Own(config, identity, passphrase)
         self._passphrase = passphrase
         self._known_renewal: Renewal | None = None
+        self._known_followed: dict[asyncio.AbstractEventLoop, Followed] = {}
 
     @classmethod
     def load(cls, home: str | os.PathLike[str] = ".", passphrase: bytes | None = None) -> Node:
@@ -98,6 +100,7 @@ class Node:
             policy=policy_for(self.config, "library", allow),
             handshake_timeout=self.config.limits.handshake_timeout,
             identity=lambda: self.follow_identity().certificate,
+            follow=self.peers.lookout.tell,
         )
 
     def client_context(self, peer: str) -> ssl.SSLContext:
@@ -114,6 +117,7 @@ class Node:
             passphrase=self._passphrase,
             min_tls=self.config.min_tls,
             identity=lambda: self.follow_identity().certificate,
+            follow=self.peers.lookout.tell,
         )
 
     # The fast engine
@@ -160,10 +164,14 @@ class Node:
         """Streams to the peer of this name, at its noted address or at `address` (HOST:PORT or unix:PATH).
 
         Raises TrustRefused when the other side is not that peer, ConnectFailed when it cannot be reached. Whether the peer
-        admits us is known when something was read: until then reading may raise TrustRefused.
+        admits us is known when something was read: until then reading may raise TrustRefused. So it does, at any time, when
+        the peer is removed here, or its certificate's time is over: the connection is reset.
         """
         from peerauth.client.dial import Dialer
         from peerauth.client.target import resolve
+        from peerauth.net.splice import reset
+        from peerauth.tls.session import NotAdmitted
+        from peerauth.tls.streams import Streams
 
         directory = self.peers.directory
         await asyncio.to_thread(directory.refresh)
@@ -173,9 +181,27 @@ class Node:
         )
         target = resolve(address, directory.current, peer) if address else resolve(peer, directory.current)
         reader = asyncio.StreamReader()
-        protocol = _Streams(reader, explain=lambda error, heard: dialer.broken(error, target, heard=heard))
+        protocol = Streams(reader, explain=lambda error, heard: dialer.broken(error, target, heard=heard))
         transport = await dialer.connect(target, protocol)
+        followed = self._followed()
+
+        def end(refused: Refused) -> None:
+            protocol.ended_here = NotAdmitted(refused)
+            reset(transport)
+
+        protocol.on_lost = lambda: followed.discard(transport)
+        followed.add(transport, end)
         return reader, asyncio.StreamWriter(transport, protocol, reader, asyncio.get_running_loop())
+
+    def _followed(self) -> Followed:
+        """The connections that were opened in this loop."""
+        from peerauth.client.admissions import Followed
+
+        directory, loop = self.peers.directory, asyncio.get_running_loop()
+        known = {one: followed for one, followed in self._known_followed.items() if not one.is_closed()}
+        followed = known.setdefault(loop, Followed(lambda: directory.current, directory))
+        self._known_followed = known
+        return followed
 
     @property
     def _renewal(self) -> Renewal:
@@ -191,6 +217,7 @@ class Peers:
 
     def __init__(self, directory: PeerDirectory) -> None:
         self.directory = directory
+        self.lookout = Lookout(directory)
 
     def __iter__(self) -> Iterator[Peer]:
         return iter(list(self.directory.refresh()))
@@ -294,35 +321,8 @@ class PeerServer:
         await self.stop(0)
 
 
-class _Streams(asyncio.StreamReaderProtocol):
-    """Streams whose two directions end independently, and whose errors say what happened."""
-
-    def __init__(
-        self,
-        reader: asyncio.StreamReader,
-        handler: Handler | None = None,
-        explain: Callable[[BaseException, bool], BaseException] | None = None,
-    ) -> None:
-        super().__init__(reader, handler)
-        self._explain = explain
-        self._session: Session | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self._session = transport.get_extra_info("sslcontext")
-
-    def eof_received(self) -> bool:
-        super().eof_received()
-        return True
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        explained: BaseException | None = exc
-        if exc is not None and self._explain is not None and self._session is not None:
-            explained = self._explain(exc, self._session.heard)
-        super().connection_lost(explained if isinstance(explained, Exception) else exc)
-
-
 def _streams(handler: Handler, server: Server) -> Callable[[Admitted], asyncio.Protocol]:
+    from peerauth.tls.streams import Streams
     from peerauth.tls.transport import TlsTransport
 
     async def until_broken(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -333,4 +333,4 @@ def _streams(handler: Handler, server: Server) -> Callable[[Admitted], asyncio.P
             assert isinstance(writer.transport, TlsTransport)
             server.handler_failed(writer.transport, error)
 
-    return lambda _: _Streams(asyncio.StreamReader(), until_broken)
+    return lambda _: Streams(asyncio.StreamReader(), until_broken)

@@ -46,7 +46,7 @@ def make_dialer(ui: Ui, passphrase_file: Path | None, alpn: tuple[bytes, ...] = 
         alpn=alpn,
         own=own,
         renewal=renewal,
-        refresh=directory.refresh,
+        directory=directory,
     )
 
 

@@ -17,6 +17,7 @@ from peerauth.client.target import NOTE_ADDRESS, Target
 from peerauth.errors import ConnectFailed, PeerAuthError, TrustRefused
 from peerauth.net.reach import reach, reach_blocking
 from peerauth.store.own import Own
+from peerauth.store.peerfiles import PeerFiles
 from peerauth.tls.blocking import BlockingTls
 from peerauth.tls.context import Context, MinimumVersion, client_context
 from peerauth.tls.outgoing import ClientSession
@@ -37,7 +38,7 @@ DOUBT = 1.0  # seconds that a certificate of ours which is new gives the server 
 
 @dataclass(frozen=True)
 class Dialer:
-    """What a node needs to reach its peers. For programs that stay: `own` follows the identity, `refresh` the peers."""
+    """What a node needs to reach its peers. For programs that stay: `own` and `directory` are what they follow."""
 
     identity: Identity
     name: str
@@ -47,7 +48,7 @@ class Dialer:
     alpn: tuple[bytes, ...] = ()
     own: Own | None = None
     renewal: Renewal | None = None
-    refresh: Callable[[], object] | None = None
+    directory: PeerFiles | None = None
 
     @classmethod
     def of(
@@ -60,11 +61,11 @@ class Dialer:
         alpn: tuple[bytes, ...] = (),
         own: Own | None = None,
         renewal: Renewal | None = None,
-        refresh: Callable[[], object] | None = None,
+        directory: PeerFiles | None = None,
     ) -> Dialer:
         """A dialer that presents `identity`; `renewal` says what is done where a rotation is why it does not get through."""
         context = client_context(identity, min_tls=min_tls, alpn=alpn)
-        return cls(identity, name, peers, context, min_tls, alpn, own, renewal, refresh)
+        return cls(identity, name, peers, context, min_tls, alpn, own, renewal, directory)
 
     def renewed(self) -> Dialer:
         """One that presents the identity that is on disk now; this one, where it is the same.

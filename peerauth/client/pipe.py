@@ -6,8 +6,12 @@ import asyncio
 import os
 import threading
 
+from peerauth.client.admissions import Followed
 from peerauth.client.dial import Dialer
 from peerauth.client.target import Target
+from peerauth.net.splice import reset
+from peerauth.tls.session import NotAdmitted
+from peerauth.trust.decision import Refused
 
 _CHUNK = 65536
 
@@ -58,6 +62,12 @@ class _Pipe(asyncio.Protocol):
         else:
             self._lost = (exc,)
 
+    def not_admitted(self, refused: Refused) -> None:
+        """Whoever is there is no peer any more: nothing more of it is written, also where somebody is slow to read."""
+        self._finish(NotAdmitted(refused))
+        assert self.transport is not None
+        reset(self.transport)
+
     def _finish(self, error: Exception | None) -> None:
         if not self.ended.done():
             self.ended.set_result(error)
@@ -76,17 +86,20 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 
 async def pipe(dialer: Dialer, target: Target, source: int = 0, output: int = 1) -> None:
-    """Join the descriptors with the target until both directions have ended, or the other side has.
+    """Join the descriptors with the target until both directions have ended, or the other side has, or is no peer any more.
 
     Raises TrustRefused or ConnectFailed, also when the refusal comes late, and BrokenPipeError when `output` is gone.
     """
     protocol = _Pipe(output)
     transport = await dialer.connect(target, protocol)
     loop = asyncio.get_running_loop()
+    followed = Followed(dialer.peers, dialer.directory)
+    followed.add(transport, protocol.not_admitted)
     feeding = asyncio.create_task(_feed(loop, source, transport, protocol))
     try:
         error = await protocol.ended
     finally:
+        followed.discard(transport)
         feeding.cancel()
     if error is not None and protocol.output_gone:
         raise error

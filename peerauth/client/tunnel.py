@@ -5,7 +5,8 @@ The rules:
 2. While it cannot be reached, whoever has come waits for a bounded time, and is tried for again and again. Nothing is read
    of them until then: what waits here is a bounded number of sockets. A refusal is another thing, and not tried again.
 3. A connection that breaks is a reset for who is here, so that cut-off data never looks complete.
-4. The same trouble is said once, until it is over, or a minute has passed.
+4. So is what leads to somebody who is no peer any more, at once (client/admissions.py).
+5. The same trouble is said once, until it is over, or a minute has passed.
 """
 
 from __future__ import annotations
@@ -15,31 +16,28 @@ import functools
 import socket
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Final
 
+from peerauth.client.admissions import Admissions, follow
 from peerauth.client.dial import Dialer
 from peerauth.client.reaching import TIMEOUT
 from peerauth.client.target import Target
 from peerauth.errors import ConnectFailed, PeerAuthError
 from peerauth.net.sockets import close_listener
 from peerauth.net.splice import Side, reset, reset_socket
+from peerauth.tls.session import NotAdmitted
 from peerauth.tls.transport import TlsTransport
-from peerauth.trust.decision import Admitted, admitted_until, decide
-from peerauth.trust.peers import PeerSet
+from peerauth.trust.decision import Refused
 
 MOST_WAITING: Final = 128  # for a peer that cannot be reached, in each process
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds between two tries
 _PASSING: Final = {"connection-refused", "timeout", "closed", "closed-unanswered", "unreachable", "no-such-host"}
 _AT_ONCE: Final = 64
 _REST: Final = 0.02  # seconds without accepting when there is no room, or no descriptor is left
-_LONG: Final = 30 * 86_400.0  # seconds; who is connected for longer is decided about again when the list changes, at least
 _MOST_TROUBLES: Final = 16
 _SAID_AGAIN: Final = 60.0  # seconds
 
 Told = Callable[[BaseException | None], None]  # why somebody could not be carried; None: that is over
-
-FRESH_S: Final = 1.0  # how old the peers that a connection is judged by may be
 
 
 class Lead:
@@ -51,7 +49,7 @@ class Lead:
         self._target = target
         self._wait = wait
         self._told = told
-        self._looked_at = time.monotonic()
+        self._admissions = Admissions(dialer.peers)
         self._said: dict[str, float] = {}  # the troubles that there are, and when they were said
         self._sockets: list[socket.socket] = []
         self._coming: set[asyncio.Task[None]] = set()
@@ -90,15 +88,9 @@ class Lead:
             for near in list(self._pairs):
                 near.end()
 
-    def review(self, peers: PeerSet) -> None:
+    def review(self) -> None:
         """The list has changed: end what leads to somebody who is no peer any more, or another."""
-        now = datetime.now(UTC)
-        for near in list(self._pairs):
-            far = near.other.transport
-            assert isinstance(far, TlsTransport)
-            decision = decide(far.session.certificate, peers.only(far.peer.name), now=now)
-            if not isinstance(decision, Admitted):
-                near.end()
+        self._admissions.review()
 
     def _accept(self, listening: socket.socket) -> None:
         for _ in range(_AT_ONCE):
@@ -135,6 +127,8 @@ class Lead:
 
     def _ended(self, near: _Near) -> None:
         self._pairs.discard(near)
+        if isinstance(near.other.transport, TlsTransport):
+            self._admissions.discard(near.other.transport)
         self._see_whether_any()
 
     def _see_whether_any(self) -> None:
@@ -143,7 +137,7 @@ class Lead:
 
     async def _carry(self, sock: socket.socket) -> None:
         try:
-            far = await self._reached()
+            far, target = await self._reached()
         except PeerAuthError as error:
             self._say(error)
             reset_socket(sock)
@@ -160,19 +154,22 @@ class Lead:
                 reset(far.transport)
             raise
         assert near.transport is not None
-        if far.lost:
-            reset(near.transport)
+        if far.lost or near.transport.is_closing():
+            near.end()
             return
         self._pairs.add(near)
         if isinstance(far.transport, TlsTransport):
-            near.end_at(admission_ends(far.transport))
+            self._admissions.add(far.transport, functools.partial(self._not_admitted, near, target))
             far.transport.resume_reading()
 
-    async def _reached(self) -> _Far:
-        """The far side, connected. Raises PeerAuthError when it is not to be reached, or not in time."""
+    def _not_admitted(self, near: _Near, target: Target, refused: Refused) -> None:
+        near.end()
+        self._say(self._dialer.explained(NotAdmitted(refused), target))
+
+    async def _reached(self) -> tuple[_Far, Target]:
+        """The far side, connected, and who was meant. Raises PeerAuthError when it is not to be reached, or not in time."""
         give_up, pause = time.monotonic() + self._wait, _FIRST_PAUSE
         while True:
-            await self._look()
             target = self._target()
             self._renew()
             dialer = self._dialer
@@ -188,14 +185,7 @@ class Lead:
                 await asyncio.sleep(min(pause, left))
                 pause = min(2 * pause, _LONGEST_PAUSE)
             else:
-                return far
-
-    async def _look(self) -> None:
-        """Look at the peers anew, where nobody else does so for us."""
-        refresh, now = self._dialer.refresh, time.monotonic()
-        if refresh is not None and now >= self._looked_at + FRESH_S:
-            self._looked_at = now
-            await asyncio.to_thread(refresh)
+                return far, target
 
     def _renew(self) -> None:
         try:
@@ -255,12 +245,6 @@ class _Near(Side):
         self.other: Side = far
         far.other = self
         self._ended = ended
-        self._end: asyncio.TimerHandle | None = None
-
-    def end_at(self, seconds: float | None) -> None:
-        """End it in so many seconds, if it is open still."""
-        if seconds is not None:
-            self._end = asyncio.get_running_loop().call_later(seconds, self.end)
 
     def end(self) -> None:
         """End both sides so that they see that it broke."""
@@ -270,27 +254,16 @@ class _Near(Side):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        if self._end is not None:
-            self._end.cancel()
         self._ended(self)
-
-
-def admission_ends(far: TlsTransport) -> float | None:
-    """In how many seconds the certificate of the far side is good no more, by the list as it is now; None: not for long."""
-    certificate = far.session.certificate
-    if certificate is None:
-        return None
-    left = (admitted_until(far.admitted, certificate) - datetime.now(UTC)).total_seconds()
-    return left if left < _LONG else None
 
 
 async def tunnel(
     dialer: Dialer, target: Target, sockets: list[socket.socket], failed: Callable[[BaseException], None]
 ) -> None:
-    """Serve the local listening sockets until cancelled; `failed` is told why a connection could not be carried.
+    """Serve the local listening sockets until cancelled; `failed` is told why a connection was not carried, or not on.
 
-    Each connection presents the identity that is on disk when it begins, and is judged by the peers as of `FRESH_S` before.
-    Nobody waits for a peer that cannot be reached.
+    Each connection presents the identity that is on disk when it begins, and ends when its peer is removed. Nobody waits for
+    a peer that cannot be reached.
     """
 
     def told(error: BaseException | None) -> None:
@@ -300,7 +273,7 @@ async def tunnel(
     lead = Lead(dialer, lambda: target, 0.0, told)
     lead.open(sockets)
     try:
-        await asyncio.Event().wait()
+        await follow(dialer.directory, lead.review)
     finally:
         await lead.stop(0)
         for sock in sockets:

@@ -56,10 +56,10 @@ class Leads:
         task.add_done_callback(self._ending.pop)
         return sockets
 
-    def review(self, peers: PeerSet) -> None:
+    def review(self) -> None:
         """The list has changed: end what leads to somebody who is no peer any more."""
         for lead in (*(lead for lead, _ in self._open.values()), *self._ending.values()):
-            lead.review(peers)
+            lead.review()
 
     def shut(self) -> list[socket.socket]:
         """Take no more, anywhere; every socket, still open."""

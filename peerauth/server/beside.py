@@ -6,7 +6,6 @@ import socket
 from typing import Protocol
 
 from peerauth.store.tunnels import Tunnel
-from peerauth.trust.peers import PeerSet
 
 
 class Tunnels(Protocol):
@@ -18,7 +17,7 @@ class Tunnels(Protocol):
     def close(self, tunnel: Tunnel, drain: float) -> list[socket.socket]:
         """Take no more, and give those that are open so many seconds to end; the sockets, which stay open."""
 
-    def review(self, peers: PeerSet) -> None:
+    def review(self) -> None:
         """The list has changed: end what leads to somebody who is no peer any more."""
 
     def shut(self) -> list[socket.socket]:

@@ -64,7 +64,7 @@ class Contexts:
     def begin(self, speech: Speech, sock: socket.socket, judge: Judge, room: Room | None = None) -> Session:
         """TLS on this socket, for a service that speaks so; it resumes what was begun in this epoch, and nothing else.
 
-        `room`: whether there is any to tell somebody why it is refused; without it, nobody is told.
+        `room`: to tell somebody why it is refused; without it, nobody is told.
         """
         with self._lock:
             return Session(self.get(speech), sock, judge, self._own, room if speech.explains else None)

@@ -1,8 +1,9 @@
 """Where somebody who is not admitted hears why, in HTTP: one request, whatever it is, has one answer, and that was all.
 
 Only a service with `on_unknown = "explain"` has strangers sent here. Nothing leads from here to a service: there is no peer,
-no guest and no handler, and what is read is looked at by `http/explanation.py` alone. A place is taken for SECONDS, however
-soon its visitor leaves, which bounds how many are here at once, and how many a second. Who finds no place is refused by TLS.
+no guest and no handler, and what is read is looked at by `http/explanation.py` alone. A place is taken in the handshake,
+when somebody is refused, for SECONDS, however soon its visitor leaves: this bounds how many are here at once, and how many
+a second. Who finds no place is refused by TLS.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import asyncio
 import contextlib
 import functools
 import socket
-from collections import Counter
+import threading
+import time
+from collections import Counter, deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
@@ -30,6 +33,60 @@ MOST: Final = 256
 MOST_OF_A_SOURCE: Final = 32
 
 
+class _Places:
+    """Those that are taken, by source. Safe in any thread: they are taken in the threads that shake hands."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._taken: deque[tuple[float, str]] = deque()  # until when, and by which source; the first to be free comes first
+        self._of_source: Counter[str] = Counter()
+
+    def is_left(self, source: str) -> bool:
+        """Whether there is one for this source."""
+        with self._lock:
+            return self._is_left(source, time.monotonic())
+
+    def take(self, source: str) -> float | None:
+        """Until when the place is taken; None if there was none left."""
+        with self._lock:
+            now = time.monotonic()
+            if not self._is_left(source, now):
+                return None
+            ends = now + SECONDS
+            self._taken.append((ends, source))
+            self._of_source[source] += 1
+            return ends
+
+    def _is_left(self, source: str, now: float) -> bool:
+        while self._taken and self._taken[0][0] <= now:
+            left = self._taken.popleft()[1]
+            self._of_source[left] -= 1
+            if not self._of_source[left]:
+                del self._of_source[left]
+        return len(self._taken) < MOST and self._of_source.get(source, 0) < MOST_OF_A_SOURCE
+
+
+class Place:
+    """The place of one handshake, once it is taken."""
+
+    __slots__ = ("_places", "_source", "ends")
+
+    def __init__(self, places: _Places, source: str) -> None:
+        self._places, self._source = places, source
+        self.ends = 0.0
+
+    def is_left(self) -> bool:
+        """As Room.is_left."""
+        return self._places.is_left(self._source)
+
+    def take(self) -> bool:
+        """As Room.take."""
+        ends = self._places.take(self._source)
+        if ends is not None:
+            self.ends = ends
+        return ends is not None
+
+
 class Explainer:
     """The visitors of one server, in the running loop. `remembers`: strangers can be approved by their fingerprint."""
 
@@ -37,23 +94,26 @@ class Explainer:
         self._remembers = remembers
         self._loop = asyncio.get_running_loop()
         self._visits: set[asyncio.Task[None]] = set()
-        self._places: Counter[str] = Counter()  # taken, by source
-        self._taken = 0
-        self._timers: set[asyncio.TimerHandle] = set()
+        self._places = _Places()
 
     def __len__(self) -> int:
         return len(self._visits)
 
     def has_room(self, source: str) -> bool:
-        """Whether one more of this source would be told. May be asked in any thread: it is asked again at the door."""
-        return self._taken < MOST and self._places.get(source, 0) < MOST_OF_A_SOURCE
+        """Whether one more of this source would be told. May be asked in any thread."""
+        return self._places.is_left(source)
+
+    def place(self, source: str) -> Place:
+        """Room for somebody of this source, which nobody has taken yet."""
+        return Place(self._places, source)
 
     def receive(self, arrival: Arrival, session: Session, refused: Refused) -> None:
         """Take over a connection whose handshake is done, and which `refused` keeps out. Raises NotAdmitted."""
         certificate = session.dismiss()
-        self._take_place(arrival.source)
+        assert session.room is not None
+        left = session.room.ends - time.monotonic()  # a handshake may have taken its time
         told = notice(refused, certificate, remembered=self._remembers())
-        visit = self._loop.create_task(_Visit(self._loop, arrival.sock, session).tell(told))
+        visit = self._loop.create_task(_Visit(self._loop, arrival.sock, session).tell(told, left))
         self._visits.add(visit)
         visit.add_done_callback(functools.partial(self._over, arrival.sock))
 
@@ -62,24 +122,8 @@ class Explainer:
         if visit.cancelled():  # perhaps before it began
             sock.close()
 
-    def _take_place(self, source: str) -> None:
-        self._taken += 1
-        self._places[source] += 1
-
-        def leave() -> None:
-            self._timers.discard(timer)
-            self._taken -= 1
-            self._places[source] -= 1
-            if not self._places[source]:
-                del self._places[source]
-
-        timer = self._loop.call_later(SECONDS, leave)
-        self._timers.add(timer)
-
     async def close(self) -> None:
         """End every visit."""
-        for timer in self._timers:
-            timer.cancel()
         visits = list(self._visits)
         for visit in visits:
             visit.cancel()
@@ -92,10 +136,10 @@ class _Visit:
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, session: Session) -> None:
         self._loop, self._sock, self._session = loop, sock, session
 
-    async def tell(self, told: Notice) -> None:
-        """Answer the first request, and close."""
+    async def tell(self, told: Notice, seconds: float) -> None:
+        """Answer the first request, within so many seconds, and close."""
         try:
-            async with asyncio.timeout(SECONDS):
+            async with asyncio.timeout(seconds):
                 head = await self._head()
                 await self._write(explanation(told, head, self._session.own_mark(), datetime.now(UTC)))
         except (OSError, PeerAuthError):  # it has left, or takes too long; TimeoutError is an OSError

@@ -170,7 +170,7 @@ class Listener:
                 return _no_room(decision)
             return decision
 
-        return self._begin(arrival.sock, judge, lambda: self._shared.explainer.has_room(arrival.source))
+        return self._begin(arrival.sock, judge, self._shared.explainer.place(arrival.source))
 
     def _take_room(self, admitted: Admitted) -> None:
         """Count one more connection of this peer in. Raises NotAdmitted when another was quicker to take the last room."""

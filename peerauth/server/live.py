@@ -11,7 +11,7 @@ from typing import Protocol
 
 from peerauth.server.tally import Share
 from peerauth.services.guest import Served
-from peerauth.trust.decision import Address, Refused, admitted_until, decide
+from peerauth.trust.decision import Address, Code, Refused, admitted_until, decide
 from peerauth.trust.peers import PeerSet
 from peerauth.trust.policy import Policy
 
@@ -106,7 +106,8 @@ class LiveConnections:
     ) -> None:
         """Decide again about the connections of these peers; end those that are not admitted any more.
 
-        `ended` is told each. The end is a reset, not a goodbye: what was under way must not look complete.
+        And those with something under way that a route would not let begin any more. `ended` is told each. The end is a
+        reset, not a goodbye: what was under way must not look complete.
         """
         for name in names:
             for connection in list(self._by_peer.get(name, {}).values()):
@@ -121,6 +122,10 @@ class LiveConnections:
                     self.share.rename(served.peer.name, decision.peer.name)
                     served.admitted = decision
                     self._note(connection)
+                    if (rule := served.denied()) is not None:
+                        self.share.ended()
+                        ended(connection, Refused(Code.NOT_ALLOWED, decision.fingerprint, decision.peer, rule))
+                        served.abort()
 
     def overdue(self, now: datetime) -> list[str]:
         """The peers with connections whose time is over: their `until`, or their certificate's retirement or last moment."""

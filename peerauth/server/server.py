@@ -225,7 +225,7 @@ class Server:
         self._desk.review()
         self._known = peers
         if self.tunnels is not None:
-            self.tunnels.review(peers)
+            self.tunnels.review()
 
     def _on_change(self, change: Change) -> None:
         self._known = change.after

@@ -8,8 +8,9 @@ have `tls` (https://asgi.readthedocs.io/en/latest/specs/tls.html). Nothing that 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any
 
 from uvicorn.config import Config
@@ -24,6 +25,7 @@ from peerauth.services.patience import Patience
 from peerauth.tls.session import Session
 from peerauth.tls.transport import TlsTransport
 from peerauth.trust.certificate import Certificate
+from peerauth.trust.peers import Peer
 
 KEEP_ALIVE = 75  # seconds that a connection may be idle
 LAST_WORK = 1.5  # seconds for what goes on when the guests have gone
@@ -143,6 +145,18 @@ class _Caller:
             "tls_version": _VERSIONS.get(session.version),
             "cipher_suite": _SUITES.get(session.cipher),
         }
+
+
+@contextlib.contextmanager
+def under(scope: MutableMapping[str, Any], rule: Callable[[Peer], str | None]) -> Iterator[None]:
+    """Have the connection end when what it is asked for within is not for its peer any more, by this rule."""
+    caller: _Caller = scope[_CALLER]
+    caller.transport.rule = rule
+    try:
+        yield
+    finally:
+        if caller.transport.rule is rule:  # else the next request has begun
+            caller.transport.rule = None
 
 
 def abort(scope: MutableMapping[str, Any]) -> None:

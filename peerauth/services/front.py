@@ -19,6 +19,7 @@ from peerauth.store.config import Service
 from peerauth.store.kinds import Http
 from peerauth.tls.session import Session
 from peerauth.trust.decision import Admitted
+from peerauth.trust.peers import Peer
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,7 @@ class Front:
 
     def judge(self, request: Request, admitted: Admitted, sock: socket.socket) -> Denied | None:
         """Whether a route denies this, which is said to the log, too."""
-        routes = self.service.routes
-        denied = routes.decide(request.method, request.target.path, admitted.peer) if routes is not None else None
+        denied = self.decide(request, admitted.peer)
         if denied is not None:
             asked = f"{request.method.decode('ascii')} {request.target.path}"
             self.audit.refused(
@@ -65,6 +65,11 @@ class Front:
             why = "a request goes in a circle: the program behind this door leads back to it"
             self.audit.refused(Event("problem", self._named(why), service=self.service.name, code="proxy-loop"))
             raise BadRequest(why, 508)
+
+    def decide(self, request: Request, peer: Peer) -> Denied | None:
+        """Whether a route denies this."""
+        routes = self.service.routes
+        return None if routes is None else routes.decide(request.method, request.target.path, peer)
 
     def complain(self, why: str) -> None:
         """The program behind the door was reached, and it was no use."""

@@ -1,7 +1,8 @@
 """An ASGI application behind routes: it hears only what they allow, under the path that was judged.
 
 What is wrong or not allowed is answered here, and the application never hears of it. Who asks is `scope["state"]["peer"]`:
-that has to be the peer of the latest decision, because a change of its tags counts at once.
+that has to be the peer of the latest decision, because a change of its tags counts at once, also for what is
+under way.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from peerauth.http.errors import BadRequest
 from peerauth.http.introduction import overrides_method
 from peerauth.http.routes import Denied
 from peerauth.http.target import Target, normalise
+from peerauth.services.asgi import under
 from peerauth.services.denials import denied_event
 from peerauth.store.config import Service
 from peerauth.trust.peers import Peer
@@ -41,14 +43,21 @@ def guarded(application: Application, service: Service, audit: Audit) -> Applica
             await _answer(scope, send, error.status, error.reason)
             return
         peer: Peer = scope["state"]["peer"]
-        denied = routes.decide(_method(scope), target.path, peer)
+        method = _method(scope)
+        denied = routes.decide(method, target.path, peer)
         if denied is not None:
             audit.refused(lambda: _event(service.name, denied, scope, target))
             await _answer(scope, send, 403, denied.rule)
             return
         scope["path"] = target.path
         scope["raw_path"] = target.forwarded.partition(b"?")[0]
-        await application(scope, receive, send)
+
+        def rule(peer: Peer) -> str | None:
+            denied = routes.decide(method, target.path, peer)
+            return None if denied is None else denied.rule
+
+        with under(scope, rule):
+            await application(scope, receive, send)
 
     return guard
 

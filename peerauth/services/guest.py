@@ -35,6 +35,9 @@ class Served(Protocol):
     def abort(self) -> None:
         """End at once, with a reset."""
 
+    def denied(self) -> str | None:
+        """By which rule what is under way, and was allowed when it began, would be refused now; None if it would not."""
+
     def look(self) -> None:
         """Notice an end of which the loop may not have told: asked now and then.
 

@@ -278,6 +278,13 @@ class Proxy(Visit):
 
     # The end
 
+    def denied(self) -> str | None:
+        """As Served.denied. A request that has changed the protocol is under way until the connection ends."""
+        if self._request is None or not self._front.routed:
+            return None
+        denied = self._front.decide(self._request, self.admitted.peer)
+        return None if denied is None else denied.rule
+
     def _ready(self) -> None:
         """For the next request, which may be there already."""
         if self._last and not self._came:

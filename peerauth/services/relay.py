@@ -143,6 +143,9 @@ class Relay:
         """End both connections at once, so that both sides see that they broke."""
         self._finish(lambda: self._near.close(reset=True), reset=True)
 
+    def denied(self) -> None:
+        """As Served.denied: there are no rules."""
+
     def look(self) -> None:
         """As Served.look."""
         if self._near.is_broken or (self._far is not None and self._far.is_broken):

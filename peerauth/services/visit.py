@@ -87,6 +87,10 @@ class Visit(Asker):
             self._finish(reset=True)
 
     @abstractmethod
+    def denied(self) -> str | None:
+        """As Served.denied."""
+
+    @abstractmethod
     def _readable(self) -> None:
         """The peer has said something."""
 

@@ -110,3 +110,15 @@ class Notifier:
         """Leave the machine to others for a moment. Raises Stopped when it is time to stop."""
         if self._stop.wait(_BREATH):
             raise Stopped
+
+
+def identities(directory: PeerFiles) -> dict[Path, tuple[int, int]]:
+    """The directories to watch with what they are now; a directory that was made anew is another one."""
+    found: dict[Path, tuple[int, int]] = {}
+    for path in directory.places():
+        try:
+            status = path.stat()
+        except OSError:
+            continue
+        found[path] = (status.st_dev, status.st_ino)
+    return found

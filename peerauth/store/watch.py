@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from peerauth.store.notifier import SETTLE, Notifier, Stopped
+from peerauth.store.notifier import SETTLE, Notifier, Stopped, identities
 from peerauth.store.peerfiles import PeerFiles
 from peerauth.store.records import Problem
 from peerauth.trust.peers import PeerSet
@@ -73,7 +73,7 @@ class _Follower:
 
     async def follow(self) -> None:
         """Follow the directories as they are now, until one of them is another one."""
-        places = _identities(self._directory)
+        places = identities(self._directory)
         notifier = Notifier(self._directory, places)
         noticing = asyncio.create_task(self._notice(notifier, places))
         noticing.add_done_callback(lambda _: notifier.stop())
@@ -82,7 +82,7 @@ class _Follower:
             while not noticing.done():
                 self._asked.clear()
                 cost = await self._look_through(notifier)
-                if not noticing.done() and _identities(self._directory) != places:
+                if not noticing.done() and identities(self._directory) != places:
                     return
                 await asyncio.wait([noticing], timeout=_SHORT_REST * cost)
                 rest = _POLL_UNNOTIFIED if notifier.blind else max(self._poll, _REST * cost)
@@ -102,10 +102,10 @@ class _Follower:
             notice = await loop.run_in_executor(None, notifier.wait, self._poll)
             if notice is None:
                 continue
-            another = notifier.broken or _identities(self._directory) != places
+            another = notifier.broken or identities(self._directory) != places
             few = self._directory.count <= _FEW
             await self._take_over(None if another or few else notice.names)
-            if another or _identities(self._directory) != places:  # or a new link leads elsewhere
+            if another or identities(self._directory) != places:  # or a new link leads elsewhere
                 return
             if notice.more and not few:
                 self._asked.set()
@@ -151,15 +151,3 @@ class _Follower:
         known = frozenset() if problems is self._reported else frozenset(self._reported)
         fresh = () if problems is self._reported else tuple(problem for problem in problems if problem not in known)
         return Change.between(self._seen, peers, fresh), problems
-
-
-def _identities(directory: PeerFiles) -> dict[Path, tuple[int, int]]:
-    """The directories to watch with what they are now; a directory that was made anew is another one."""
-    found: dict[Path, tuple[int, int]] = {}
-    for path in directory.places():
-        try:
-            status = path.stat()
-        except OSError:
-            continue
-        found[path] = (status.st_dev, status.st_ino)
-    return found

@@ -186,7 +186,7 @@ def _verify(connection: SSL.Connection, certificate: crypto.X509, error: int, de
     if session is None:
         return False
     decision = session.judge(crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate))
-    if isinstance(decision, Admitted) or session.hears_anyone or session.explains:
+    if isinstance(decision, Admitted) or session.hears_anyone or session.explains():
         return True
     speaking = _SPEAKING_ERROR.get(decision.code) if isinstance(decision, Refused) else None
     # A refusal by date is spoken when OpenSSL comes to the dates; `ok` marks its last question, where no is no.

@@ -14,9 +14,10 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from ipaddress import ip_address
-from typing import Final
+from typing import Final, Protocol
+from weakref import WeakSet
 
 from peerauth.address import Address as Where
 from peerauth.errors import TrustRefused, counted
@@ -24,7 +25,7 @@ from peerauth.rate import Bucket
 from peerauth.tls.alerts import from_alert
 from peerauth.tls.heir import Line
 from peerauth.trust.certificate import Certificate
-from peerauth.trust.decision import Address, Admitted, Code, Refused, decide
+from peerauth.trust.decision import Address, Admitted, Code, Refused, admitted_until, decide
 from peerauth.trust.explain import refused_client, refused_server
 from peerauth.trust.fingerprint import Fingerprint
 from peerauth.trust.peers import PeerSet
@@ -46,6 +47,18 @@ Connection = ssl.SSLSocket | ssl.SSLObject
 PeersSource = Callable[[], PeerSet]
 CertificatesSource = Callable[[], Iterable[Certificate]]
 Clock = Callable[[], datetime]
+Follow = Callable[[Callable[[], object]], object]
+_NEVER = datetime.max.replace(tzinfo=UTC)
+
+
+class Held(Protocol):
+    """An open connection, as far as its end is concerned."""
+
+    admitted: Admitted | None
+    leaf: bytes | None
+
+    def look_again(self) -> None:
+        """Be decided about anew, and end if that is a no; in any thread."""
 
 
 class PeerRefused(ssl.SSLCertVerificationError):
@@ -73,7 +86,10 @@ class RefusalLog:
 
 
 class Gate:
-    """The judge of one context's connections. `expected` is whom a client means; None on a server."""
+    """The judge of one context's connections. `expected` is whom a client means; None on a server.
+
+    `follow` has `review` called, in some thread, when the peers may have changed; without it, only use has one looked at.
+    """
 
     def __init__(
         self,
@@ -84,6 +100,7 @@ class Gate:
         *,
         policy: Policy = EVERY_PEER,
         expected: str | None = None,
+        follow: Follow | None = None,
     ) -> None:
         self._line, self._source, self._certificates, self._now = line, peers, certificates, now
         self._policy, self._expected = policy, expected
@@ -93,6 +110,16 @@ class Gate:
         self._not_found: set[Fingerprint] = set()
         self._lock = threading.Lock()
         self._log = RefusalLog()
+        self._follow = follow
+        self._held: WeakSet[Held] = WeakSet()
+        self._held_lock = threading.Lock()
+        self._reviewed: PeerSet | None = None
+        self._first_end = _NEVER  # nobody's time is over before
+
+    @property
+    def follows(self) -> bool:
+        """Whether connections that nobody uses are looked after."""
+        return self._follow is not None
 
     def prepare(self, connection: Connection) -> None:
         """Have a connection whose handshake has not begun present the identity that is on the disk now."""
@@ -125,6 +152,36 @@ class Gate:
     def admit_again(self, leaf: bytes | None, remote: Address | None, connection: Connection) -> Admitted:
         """Decide anew about an open connection, on which this leaf was admitted, from there. Raises PeerRefused."""
         return self._admitted(leaf, remote, connection, AGAIN_S)
+
+    def hold(self, connection: Held) -> None:
+        """Look after a connection that was admitted, until it is forgotten."""
+        if self._follow is None or connection.admitted is None or connection.leaf is None:
+            return
+        with self._held_lock:
+            self._held.add(connection)
+            self._first_end = min(self._first_end, admitted_until(connection.admitted, connection.leaf))
+        self._follow(self.review)
+        if self._everyone is not self._reviewed:  # a change between the decision and this moment
+            connection.look_again()
+
+    def review(self) -> None:
+        """Have those who are open decided about again, if the list is another one, or somebody's time is over."""
+        if not self._held:
+            return
+        self.refresh(0.0)  # what is known may be from a moment before the change
+        everyone = self._everyone
+        if everyone is self._reviewed and self._now() < self._first_end:
+            return
+        with self._held_lock:
+            held = list(self._held)
+            self._first_end = _NEVER
+        self._reviewed = everyone
+        for connection in held:
+            connection.look_again()
+            if connection.admitted is not None and connection.leaf is not None:
+                ends = admitted_until(connection.admitted, connection.leaf)
+                with self._held_lock:
+                    self._first_end = min(self._first_end, ends)
 
     def _admitted(self, leaf: bytes | None, remote: Address | None, connection: Connection, within: float) -> Admitted:
         decision = self._decide(leaf, remote, connection, within)

@@ -16,6 +16,7 @@ import functools
 import socket
 from collections.abc import Callable
 from enum import Enum
+from typing import Protocol
 
 from OpenSSL import SSL, crypto
 
@@ -34,7 +35,18 @@ _SPOKEN_TO_STRANGERS = (b"", *HTTP_1_1)  # by ALPN; many clients of HTTP leave i
 
 Bytes = bytes | bytearray | memoryview
 Judge = Callable[[bytes | None], Decision]
-Room = Callable[[], bool]
+
+
+class Room(Protocol):
+    """Room to tell somebody, of one session, why it is refused."""
+
+    ends: float  # when it has to be free again; seconds, monotonic
+
+    def is_left(self) -> bool:
+        """Whether there is any at this moment."""
+
+    def take(self) -> bool:
+        """Take it, if there is any; asked once at most, in the thread that shakes hands. It must not raise."""
 
 
 class Wait(Enum):
@@ -64,12 +76,13 @@ class Session:
     """One TLS connection as a server has it. `judge` says who a certificate is; it must not raise.
 
     `own` is presented here, where the context has no identity. With `room` this session explains: whoever is refused gets as
-    far as being told why, as long as there is room to tell somebody.
+    far as being told why, if there is room to tell somebody when it is refused for the first time: OpenSSL asks several
+    times about one leaf, and is to hear one answer.
     """
 
     __slots__ = (
-        "_anyone", "_connection", "_fate", "_judge", "_room", "_ssl",
-        "certificate", "decision", "heard", "other_version",
+        "_anyone", "_connection", "_fate", "_judge", "_ssl", "_tells",
+        "certificate", "decision", "heard", "other_version", "room",
     )  # fmt: skip
 
     def __init__(
@@ -80,8 +93,8 @@ class Session:
             own.on(connection)
         self._begin(connection, judge)
         self._anyone = True
-        self._room = room
-        if room is not None and not room():
+        self.room: Room | None = room
+        if room is not None and not room.is_left():
             demand(connection)
         self._connection.set_accept_state()
 
@@ -91,7 +104,8 @@ class Session:
         self._connection.set_app_data(self)
         self._judge: Judge | None = judge
         self._anyone = False
-        self._room = None
+        self.room = None
+        self._tells: bool | None = None  # whoever is refused why; None: nobody was refused yet
         self._fate: Exception | None = None  # how reading ended
         self.decision: Decision | None = None
         self.certificate: bytes | None = None
@@ -156,14 +170,15 @@ class Session:
 
         Raises NotAdmitted where strangers are told nothing.
         """
-        if self._judge is not None or not self.explains:
+        if self._judge is not None or not self.explains():
             raise NotAdmitted(self.decision if isinstance(self.decision, Refused) else _NOT_TOLD)
         return self.certificate
 
-    @property
     def explains(self) -> bool:
-        """Whether somebody who is refused here is told why, in HTTP: at a session that was made for that."""
-        return self._room is not None and self.alpn in _SPOKEN_TO_STRANGERS and self._room()
+        """Whether whoever is refused here is told why, in HTTP: at a session made for that. Takes the room for it."""
+        if self._tells is None:
+            self._tells = self.room is not None and self.alpn in _SPOKEN_TO_STRANGERS and self.room.take()
+        return self._tells
 
     def own_mark(self) -> bytes:
         """32 bytes by which a client knows that what it reads was said by whoever ends this TLS, and not by one behind."""
@@ -183,7 +198,7 @@ class Session:
             leaf = self._connection.get_peer_certificate()
             self.certificate = None if leaf is None else crypto.dump_certificate(crypto.FILETYPE_ASN1, leaf)
         decision = self.judge(self.certificate)
-        if isinstance(decision, Admitted) or self.hears_anyone or self.explains:
+        if isinstance(decision, Admitted) or self.hears_anyone or self.explains():
             # Nobody asks any more; the two would keep each other alive, and many connections of a peer as many certificates.
             self._connection.set_app_data(None)
             self._judge = None

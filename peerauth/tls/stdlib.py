@@ -16,7 +16,8 @@ Each is a plain `ssl.SSLContext` whose `sslsocket_class` and `sslobject_class` a
    urllib3 compare it themselves; `assert_hostname=False` stops them where a certificate does not name its host.
 5. A change of the peer set counts for the next handshake, at most `FRESH_S` seconds later, and for an open connection
    when it is used: before a write and after a read it is decided about again, once in `AGAIN_S` seconds. Whoever is
-   not admitted any more is closed, and what was just read from there is thrown away.
+   not admitted any more is closed, and what was just read from there is thrown away. With `follow`, a socket that nobody
+   uses is shut down, too, and whoever waits for it is woken by PeerRefused; of others, `when_removed` tells.
 6. Another identity on the disk is presented by the next connection (`heir`), where `identity` tells of it.
 7. A server's handshake on a blocking socket without a timeout ends after the node's `handshake_timeout`.
 
@@ -25,7 +26,8 @@ Where it stops (more, and recipes, in docs/drop-in.md):
 - Filling the pool is quadratic in OpenSSL 3.0: 20 000 peers take 17 s. `peerauth serve` has no pool.
 - A stranger gets the alert unknown_ca, but none from asyncio, and none where rule 2 refused him: there the
   connection just ends. What a server's OpenSSL has refused has no fingerprint in our message: it does not tell.
-- A removed peer's open connection that nobody uses stays open until somebody does. `peerauth serve` cuts it.
+- A removed peer's open connection on memory BIOs (asyncio, uvloop) that nobody uses stays open until somebody does, unless
+  the program has asked for it by `when_removed`: the connection's own socket is not ours.
 - `pin = "key"` admits only certificates that are in `peers/`. `max_connections` is not counted. A peer with `from`
   is refused on memory BIOs (asyncio, uvloop, uvicorn, aiohttp), which see no address. Clients ignore `from`.
 - OpenSSL has its own clock, whatever `now` says.
@@ -34,36 +36,36 @@ Where it stops (more, and recipes, in docs/drop-in.md):
 
 from __future__ import annotations
 
+import asyncio
 import os
-import socket
 import ssl
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import partial, wraps
-from typing import Any, ClassVar, Final
+from functools import partial
+from typing import Final
 
 from peerauth.errors import BadInput
 from peerauth.tls.context import MinimumVersion
-from peerauth.tls.gate import AGAIN_S, FRESH_S, CertificatesSource, Clock, Gate, PeerRefused, PeersSource, explain, remote_of
+from peerauth.tls.gate import (
+    FRESH_S,
+    CertificatesSource,
+    Clock,
+    Follow,
+    Gate,
+    PeerRefused,
+    PeersSource,
+)
 from peerauth.tls.heir import HeritableContext, Line
-from peerauth.trust.decision import Address, Admitted, Refused
+from peerauth.tls.judged import Judged, JudgedObject, JudgedSocket
 from peerauth.trust.peers import Peer, check_name
 from peerauth.trust.policy import EVERY_PEER, Policy
 
-__all__ = ["PeerRefused", "client_context", "peer_of", "server_context"]
+__all__ = ["PeerRefused", "client_context", "peer_of", "server_context", "when_removed"]
 
-LINGER_S: Final = 1.0  # how long a refused client may hold a blocking server, so that the alert reaches it
-LINGER_BYTES: Final = 1 << 18
 HANDSHAKE_S: Final = 10.0  # the default of config.toml's handshake_timeout
 
 _TLS12_SUITES = "ECDHE+AESGCM:ECDHE+CHACHA20:@SECLEVEL=2"
-_BYTES_OF_A_SOCKET = (
-    *("read", "recv", "recv_into", "recvfrom", "recvfrom_into"),
-    *("write", "send", "sendall", "sendto", "sendfile"),
-)  # recvmsg, recvmsg_into, sendmsg and dup are refused by ssl.SSLSocket itself
-_BYTES_OF_AN_OBJECT = ("read", "write")
 
 Passphrase = bytes | Callable[[], bytes] | None
 Path = str | os.PathLike[str]
@@ -86,16 +88,18 @@ def server_context(
     handshake_timeout: float = HANDSHAKE_S,
     identity: WhichIdentity = lambda: None,
     now: Clock = _system_clock,
+    follow: Follow | None = None,
 ) -> ssl.SSLContext:
     """A context for accepting: admits the peers in `peers()` that `policy` allows, and logs refusals as `peerauth`.
 
     `peers` is usually `PeerDirectory.refresh`; `certificates` gives all that are pinned, and is asked when there are
     new pins. `handshake_timeout` (seconds) holds where a blocking socket has no timeout of its own. `identity` tells which
-    identity is in the files: with another answer they are read again. Raises BadInput when they cannot be used.
+    identity is in the files: with another answer they are read again. `follow` has a method called when the peers may have
+    changed (`Lookout.tell`). Raises BadInput when they cannot be used.
     """
     make = partial(_context, ssl.PROTOCOL_TLS_SERVER, certfile, keyfile, passphrase, min_tls)
     line = Line(make, identity)
-    return _guarded(line.first, Gate(line, peers, certificates, now, policy=policy), handshake_timeout)
+    return _guarded(line.first, Gate(line, peers, certificates, now, policy=policy, follow=follow), handshake_timeout)
 
 
 def client_context(
@@ -109,11 +113,12 @@ def client_context(
     min_tls: MinimumVersion = "1.3",
     identity: WhichIdentity = lambda: None,
     now: Clock = _system_clock,
+    follow: Follow | None = None,
 ) -> ssl.SSLContext:
     """A context for connecting to `peer` and to nobody else (promise 9). Raises BadInput as `server_context` does."""
     make = partial(_context, ssl.PROTOCOL_TLS_CLIENT, certfile, keyfile, passphrase, min_tls)
     line = Line(make, identity)
-    return _guarded(line.first, Gate(line, peers, certificates, now, expected=check_name(peer)))
+    return _guarded(line.first, Gate(line, peers, certificates, now, expected=check_name(peer), follow=follow))
 
 
 def peer_of(connection: object) -> Peer | None:
@@ -127,8 +132,32 @@ def peer_of(connection: object) -> Peer | None:
         if isinstance(peer, Peer):
             return peer
         connection = ask("ssl_object")
-    admitted = connection.admitted if isinstance(connection, _Judged) else None
+    admitted = connection.admitted if isinstance(connection, Judged) else None
     return admitted.peer if admitted else None
+
+
+def when_removed(connection: object, call: Callable[[], object]) -> None:
+    """Have `call` called, once, when the peer at the other end is admitted no more, for instance `transport.abort`.
+
+    `connection` is as for `peer_of`, and admitted. Where asyncio runs, `call` is called in the loop that runs now; else in a
+    thread that is not yours, where it must be quick. At once, if it is so already. Raises TypeError where the connection is
+    none of a context that follows the list.
+    """
+    ask = getattr(connection, "get_extra_info", None)
+    found = ask("ssl_object") if ask is not None else connection
+    if not isinstance(found, Judged) or found.leaf is None or not found.judge.follows:
+        raise TypeError("this is no admitted connection of a context that follows the list")
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        found.when_refused(call)
+        return
+
+    def in_the_loop() -> None:
+        with suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(call)
+
+    found.when_refused(in_the_loop)
 
 
 def _context(
@@ -156,131 +185,14 @@ def _context(
     return context
 
 
-class _Judged:
-    """What our sockets and objects have in common: nothing passes before `admitted` is set."""
-
-    judge: ClassVar[Gate]
-    admitted: Admitted | None = None
-    refused: tuple[Refused, str] | None = None
-    leaf: bytes | None = None  # what was admitted, and from where; neither can always be asked for again
-    remote: Address | None = None
-    decided_at: float = 0.0  # time.monotonic()
-    began: bool = False
-
-
-class _Socket(_Judged, ssl.SSLSocket):
-    handshake_timeout: ClassVar[float | None] = None
-
-    def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 - as in ssl.SSLSocket
-        waits_for_ever = self.gettimeout() is None
-        if waits_for_ever:
-            self.settimeout(self.handshake_timeout)
-        try:
-            _shake_hands(self, partial(super().do_handshake, block))
-        except PeerRefused:
-            self._hang_up()
-            raise
-        finally:
-            if waits_for_ever and self.fileno() >= 0:
-                self.settimeout(None)
-
-    def _enter(self) -> None:
-        if self.refused is None and self._sslobj is None:  # type: ignore[attr-defined] # never plain bytes
-            self.getpeername()  # says it better where the socket is not connected, or is closed
-            raise ssl.SSLError(ssl.SSL_ERROR_SSL, "no TLS handshake was done here: nothing is read or written")
-        self.do_handshake()
-
-    def _hang_up(self) -> None:
-        """Close so that OpenSSL's alert arrives: it is lost when a socket with unread data is closed."""
-        with suppress(OSError):
-            self.shutdown(socket.SHUT_WR)
-            give_up, left = time.monotonic() + LINGER_S, LINGER_BYTES
-            while self.server_side and self.gettimeout() != 0 and left > 0:
-                self.settimeout(max(give_up - time.monotonic(), 0.001))
-                read = len(socket.socket.recv(self, 1 << 16))
-                left = left - read if read and time.monotonic() < give_up else 0
-            self.shutdown(socket.SHUT_RDWR)
-        self.close()
-
-
-class _Object(_Judged, ssl.SSLObject):
-    def do_handshake(self) -> None:
-        _shake_hands(self, super().do_handshake)
-
-    def _enter(self) -> None:
-        self.do_handshake()
-
-
-def _shake_hands(connection: _Socket | _Object, handshake: Callable[[], None]) -> None:
-    if connection.refused is not None:
-        raise PeerRefused(*connection.refused)
-    if not connection.began:
-        connection.judge.prepare(connection)
-        connection.began = True
-    try:
-        connection.admitted = connection.judge.admit(connection, handshake)
-        connection.judge.hand_back(connection)
-        connection.leaf, connection.remote = connection.getpeercert(True), remote_of(connection)
-        connection.decided_at = time.monotonic()
-    except PeerRefused as error:
-        connection.admitted, connection.refused = None, (error.decision, str(error))
-        raise
-    except ssl.SSLError as error:
-        explain(error)
-        raise
-
-
-def _look_again(connection: _Socket | _Object) -> None:
-    """Decide anew about a connection that is used, once in a while. Raises PeerRefused, and the connection is over."""
-    if time.monotonic() < connection.decided_at + AGAIN_S or connection._sslobj is None:  # type: ignore[union-attr] # noqa: SLF001
-        return  # the second: it was unwrapped, and is plain from now on
-    try:
-        connection.admitted = connection.judge.admit_again(connection.leaf, connection.remote, connection)
-        connection.decided_at = time.monotonic()
-    except PeerRefused as error:
-        connection.admitted, connection.refused = None, (error.decision, str(error))
-        if isinstance(connection, _Socket):
-            connection.close()
-        raise
-
-
-def _after_admission(kind: type, name: str) -> Callable[..., Any]:
-    """The method of this name, which goes through the decided handshake before it moves a byte."""
-    method = getattr(kind, name)
-    reads = name.startswith(("read", "recv"))
-
-    @wraps(method)
-    def guarded(self: Any, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - what the method takes and gives
-        if self.admitted is None:
-            self._enter()
-        if not reads:
-            _look_again(self)
-        try:
-            done = method(self, *args, **options)
-        except ssl.SSLError as error:
-            explain(error)
-            raise
-        if reads and self.admitted is not None:  # a socket that has been closed by now is not asked
-            _look_again(self)
-        return done
-
-    return guarded
-
-
-for _name in _BYTES_OF_A_SOCKET:
-    setattr(_Socket, _name, _after_admission(ssl.SSLSocket, _name))
-for _name in _BYTES_OF_AN_OBJECT:
-    setattr(_Object, _name, _after_admission(ssl.SSLObject, _name))
-
-
 def _guarded(context: ssl.SSLContext, gate: Gate, patience: float | None = None) -> ssl.SSLContext:
     """Bind the gate to the connections' classes, so that an SNI callback that swaps contexts does not swap it."""
 
-    class PeerSocket(_Socket):
+    class PeerSocket(JudgedSocket):
         judge = gate
         handshake_timeout = patience
 
-    class PeerObject(_Object):
+    class PeerObject(JudgedObject):
         judge = gate
 
     context.sslsocket_class, context.sslobject_class = PeerSocket, PeerObject

@@ -51,6 +51,7 @@ class TlsTransport(asyncio.Transport):
         self._protocol = protocol
         self._on_lost = on_lost
         self.admitted = admitted
+        self.rule: Callable[[Peer], str | None] | None = None  # for what is under way: why it is not for this peer
         self._buffer = bytearray()
         self._high, self._low = _HIGH_WATER, _HIGH_WATER // 4
         self._paused = False  # by the protocol: it wants no more data
@@ -161,6 +162,10 @@ class TlsTransport(asyncio.Transport):
         if number:
             self._error = OSError(number, os.strerror(number))
         return number != 0
+
+    def denied(self) -> str | None:
+        """Why what is under way would not be begun any more for the peer that is there by the latest decision."""
+        return None if self.rule is None else self.rule(self.peer)
 
     def look(self) -> None:
         """It has asked itself, after the read that may have been the last (`_is_broken`)."""

@@ -23,7 +23,6 @@ from peerauth.errors import BadInput, ConnectFailed, PeerAuthError, TrustRefused
 from peerauth.net.sockets import open_listeners
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.store.tunnels import Tunnel
-from peerauth.trust.peers import PeerSet
 from tests.support.dropin import DEADLINE_S, mint
 from tests.support.engine import Yard, identity, on_loops, running
 from tests.support.targets import unused_port
@@ -187,25 +186,84 @@ async def test_nothing_is_read_of_those_who_wait(dialer: Dialer) -> None:
 
 
 @on_loops("uvloop")
-async def test_connections_end_with_the_admission_of_the_peer_they_lead_to(yard: Yard, dialer: Dialer) -> None:
+async def test_connections_end_with_the_admission_of_the_peer_they_lead_to(tmp_path: Path, yard: Yard) -> None:
     yard.pin("alice")
+    dialer, own, directory = alices(tmp_path)
+    own.pin("node")
+    own.pin("db-1")
+    directory.refresh()
     async with running(yard) as node, led(dialer, node.port) as tunnel:
         with tunnel.call() as here:
             assert await asyncio.to_thread(hear, here) == b"hello alice\n"
-            tunnel.lead.review(dialer.peers())
+            own.unpin("db-1")
+            directory.refresh()
+            tunnel.lead.review()
             assert len(tunnel.lead) == 1
-            tunnel.lead.review(PeerSet.of([dialer.peers().peers["db-1"]]))
+            own.unpin("node")
+            directory.refresh()
+            tunnel.lead.review()
             assert await asyncio.to_thread(hear, here) == b"reset"
         await tunnel.carries(0)
+        assert [error.code for error in tunnel.said if isinstance(error, PeerAuthError)] == ["unknown"]
+
+
+@on_loops("uvloop")
+async def test_peer_that_is_removed_between_handshake_and_start_is_not_carried(
+    tmp_path: Path, yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list is looked at once more when the connection is known to those that a change of the list concerns."""
+    yard.pin("alice")
+    dialer, own, directory = alices(tmp_path)
+    own.pin("node")
+    directory.refresh()
+    connect = Dialer.connect
+
+    async def slowly(*words: object, **more: object) -> object:
+        transport = await connect(*words, **more)  # type: ignore[arg-type]
+        own.unpin("node")
+        directory.refresh()
+        return transport
+
+    async with running(yard) as node, led(dialer, node.port) as tunnel:
+        with monkeypatch.context() as patch, tunnel.call() as here:
+            patch.setattr(Dialer, "connect", slowly)
+            assert await asyncio.to_thread(hear, here) == b"reset"
+        await tunnel.carries(0)
+        own.pin("node")
+        directory.refresh()
+        with tunnel.call() as twin:
+            assert await asyncio.to_thread(hear, twin) == b"hello alice\n"
+
+
+def alices(tmp_path: Path) -> tuple[Dialer, Yard, PeerDirectory]:
+    """A dialer, and the list that it goes by, which is empty."""
+    own = Yard(tmp_path / "own-peers")
+    directory = PeerDirectory(own.path)
+    return Dialer.of(identity("alice"), "alice", lambda: directory.current), own, directory
+
+
+@on_loops("uvloop")
+async def test_a_connection_ends_by_a_date_that_is_noted_while_it_is_open(tmp_path: Path, yard: Yard) -> None:
+    yard.pin("alice")
+    dialer, own, directory = alices(tmp_path)
+    own.pin("node")
+    directory.refresh()
+    async with running(yard) as node, led(dialer, node.port) as tunnel:
+        with tunnel.call() as here:
+            assert await asyncio.to_thread(hear, here) == b"hello alice\n"
+            soon = datetime.now(UTC) + timedelta(seconds=1)
+            own.place("node.toml", f'[retire]\n"{identity("node").certificate.fingerprint}" = {soon.isoformat()}')
+            directory.refresh()
+            tunnel.lead.review()
+            assert await asyncio.to_thread(hear, here) == b"reset"
+        assert datetime.now(UTC) >= soon
 
 
 @on_loops("uvloop")
 async def test_connections_end_when_the_far_certificate_does(tmp_path: Path, yard: Yard) -> None:
     """By the date that a rotation has noted, which is a moment away."""
     yard.pin("alice")
-    own = Yard(tmp_path / "own-peers")
-    directory = PeerDirectory(own.path)
-    dialer = Dialer.of(identity("alice"), "alice", lambda: directory.current)
+    dialer, own, directory = alices(tmp_path)
     async with running(yard) as node, led(dialer, node.port) as tunnel:
         soon = datetime.now(UTC) + timedelta(seconds=2)
         own.pin("node", settings=f'[retire]\n"{identity("node").certificate.fingerprint}" = {soon.isoformat()}')

@@ -6,6 +6,8 @@ Every refusal has a twin that differs in one fact and is admitted.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import queue
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -19,7 +21,7 @@ import grpc.aio
 import pytest
 
 from peerauth import BadInput, Node
-from peerauth.grpc import AioCallers, Callers, reaching
+from peerauth.grpc import AioCallers, Callers, close_when_removed, reaching
 from peerauth.tls.gate import FRESH_S
 from peerauth.trust.identity import Identity, KeyType, new_key, self_signed
 from tests.support.dropin import DEADLINE_S, NOW, mint, version_one
@@ -112,6 +114,15 @@ def call(channel: Any) -> bytes | grpc.StatusCode:  # noqa: ANN401 - as above
     return answer
 
 
+def how_it_ends(stream: Any) -> grpc.StatusCode:  # noqa: ANN401 - as above
+    """The status, when everything was read."""
+    with contextlib.suppress(grpc.RpcError):
+        for _ in stream:
+            pass
+    code: grpc.StatusCode = stream.code()
+    return code
+
+
 def settle() -> None:
     """Be sure that the next look at the peers is a fresh one."""
     time.sleep(FRESH_S)  # what is waited for is the time itself
@@ -194,7 +205,7 @@ def test_expired_certificates_are_no_roots(home: Callable[..., Home]) -> None:
 
 
 def test_a_removed_peer_makes_no_further_call_on_the_connection_that_it_has(home: Callable[..., Home]) -> None:
-    """Nor on a new one. A call that streams goes on, and is told when it asks who is there; the twin loses nothing."""
+    """Nor on a new one. A call that streams is ended, and its method is told when it asks; the twin loses nothing."""
     server, gone, stays = home("db-1"), home("gone"), home("stays")
     for client in (gone, stays):
         client.knows(server)
@@ -213,8 +224,9 @@ def test_a_removed_peer_makes_no_further_call_on_the_connection_that_it_has(home
             assert call(leaving) is grpc.StatusCode.UNAUTHENTICATED
             assert call(staying) == b"stays"
             assert [hello(port, gone), hello(port, stays)] == [REFUSED, b"stays"]
+            assert how_it_ends(streams[0]) is grpc.StatusCode.CANCELLED
             service.gone.set()
-            assert [list(stream) for stream in streams] == [[b"nobody"], [b"stays"]]
+            assert list(streams[1]) == [b"stays"]
 
             server.knows(gone)
             settle()
@@ -365,3 +377,166 @@ def test_the_same_with_grpc_aio(home: Callable[..., Home]) -> None:
             await running.stop(0)
 
     asyncio.run(main())
+
+
+PROMPT_S = 1.0  # 250 ms on a quiet machine
+
+
+def test_calls_under_way_of_a_removed_peer_are_ended(home: Callable[..., Home], caplog: pytest.LogCaptureFixture) -> None:
+    """Although nobody says anything; in every kind of method that takes its time. The twin goes on."""
+    server, gone, stays = home("db-1"), home("gone"), home("stays")
+    for client in (gone, stays):
+        client.knows(server)
+    asked = {who: queue.SimpleQueue[bytes | None]() for who in (gone, stays)}
+    with serving(server.knows(gone, stays)) as (service, port):
+        leaving, staying = channel_of(gone, port), channel_of(stays, port)
+        with leaving, staying:
+
+            def streams(channel: Any, who: Home) -> list[Any]:  # noqa: ANN401 - as above
+                both = channel.stream_stream("/test.Greeter/Echo")(iter(asked[who].get, None), timeout=DEADLINE_S)
+                down = channel.unary_stream("/test.Greeter/Count")(b"", timeout=DEADLINE_S)
+                assert [next(both), next(down)] == [who.name.encode()] * 2
+                return [both, down]
+
+            cut, kept = streams(leaving, gone), streams(staying, stays)
+            began = time.monotonic()
+            server.forgets(gone)
+            assert [how_it_ends(one) for one in cut] == [grpc.StatusCode.CANCELLED] * 2
+            assert time.monotonic() - began < PROMPT_S
+            asked[stays].put(b"still there?")
+            assert next(kept[0]) == b"still there?"
+            service.gone.set()
+            assert list(kept[1]) == [b"stays"]
+            for one in asked.values():
+                one.put(None)
+            assert how_it_ends(kept[0]) is grpc.StatusCode.OK
+    assert service.callers._calls == set()
+    assert "127.0.0.1: refused a stranger, who presents" in caplog.text
+
+
+class Slow:
+    """Methods of grpc.aio that take their time; `over` says whose has ended."""
+
+    def __init__(self, callers: AioCallers) -> None:
+        self.callers = callers
+        self.over: list[str] = []
+
+    async def _until_over(self, what: str, context: Any) -> bytes:  # noqa: ANN401 - as above
+        try:
+            await asyncio.Event().wait()
+        finally:
+            peer = self.callers.peer_of(context)
+            self.over.append(f"{what} {peer.name if peer else 'nobody'}")
+        return b"never"
+
+    async def once(self, _: bytes, context: Any) -> bytes:  # noqa: ANN401 - as above
+        return await self._until_over("once", context)
+
+    async def stream(self, _: bytes, context: Any) -> AsyncIterator[bytes]:  # noqa: ANN401 - as above
+        yield b"first"
+        yield await self._until_over("stream", context)
+
+    async def flood(self, _: bytes, context: Any) -> AsyncIterator[bytes]:  # noqa: ANN401 - as above
+        del context
+        while True:
+            yield bytes(1 << 20)
+
+    def handlers(self) -> grpc.GenericRpcHandler:
+        methods: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+            "Once": grpc.unary_unary_rpc_method_handler(self.once),
+            "Stream": grpc.unary_stream_rpc_method_handler(self.stream),
+            "Flood": grpc.unary_stream_rpc_method_handler(self.flood),
+        }
+        return grpc.method_handlers_generic_handler("test.Greeter", methods)
+
+
+async def until_the_end(flooded: Any) -> None:  # noqa: ANN401 - as above
+    while await flooded.read() is not grpc.aio.EOF:
+        pass
+
+
+def test_calls_under_way_are_ended_by_grpc_aio_too(home: Callable[..., Home]) -> None:
+    """There the caller hears why, and the method that its time is over; one whose caller does not read, when it does."""
+    server, gone, stays = home("db-1"), home("gone"), home("stays")
+    for client in (gone, stays):
+        client.knows(server)
+    callers = AioCallers(Node.load(server.knows(gone, stays).path))
+    slow = Slow(callers)
+
+    def call_all(channel: Any) -> list[Any]:  # noqa: ANN401 - as above
+        streams = [channel.unary_stream(f"/test.Greeter/{name}")(b"") for name in ("Stream", "Flood")]
+        return [channel.unary_unary("/test.Greeter/Once")(b""), *streams]
+
+    async def main() -> None:
+        running = grpc.aio.server(interceptors=[callers])
+        running.add_generic_rpc_handlers((slow.handlers(),))
+        port = running.add_secure_port("127.0.0.1:0", callers.credentials())
+        await running.start()
+        async with asyncio.timeout(DEADLINE_S):
+            channels = [
+                grpc.aio.secure_channel(f"127.0.0.1:{port}", **reaching(Node.load(who.path), "db-1"))
+                for who in (gone, stays)
+            ]
+            cut, kept = (call_all(channel) for channel in channels)
+            for calls in (cut, kept):
+                assert [len(await stream.read()) for stream in calls[1:]] == [5, 1 << 20]
+            while len(callers._calls) < 6:  # noqa: ASYNC110 - `once` tells nobody that it has begun
+                await asyncio.sleep(0.01)
+            server.forgets(gone)
+            began = time.monotonic()
+            assert [await one.code() for one in cut[:2]] == [grpc.StatusCode.UNAUTHENTICATED] * 2
+            assert await cut[0].details() == "the certificate is not pinned"
+            assert time.monotonic() - began < PROMPT_S
+            with pytest.raises(grpc.aio.AioRpcError, match="not pinned"):
+                await until_the_end(cut[2])
+            assert len(await kept[2].read()) == 1 << 20
+            assert not any(one.done() for one in kept)
+            assert sorted(slow.over) == ["once nobody", "stream nobody"]
+            for channel in channels:
+                await channel.close()
+        await running.stop(0)
+
+    asyncio.run(main())
+
+
+def test_a_channel_to_a_removed_peer_is_closed_and_its_calls_end(home: Callable[..., Home]) -> None:
+    """Where the program has asked for it; the twin is one to another peer. A new pin closes nothing, a lost one does."""
+    alice, server, other = home("alice"), home("db-1"), home("db-2")
+    for one in (server, other):
+        one.knows(alice)
+    node = Node.load(alice.knows(server, other).path)
+    with serving(server) as (_, port), serving(other) as (_, another):
+        closing: Any = grpc.secure_channel(f"127.0.0.1:{port}", **reaching(node, "db-1"))
+        staying: Any = grpc.secure_channel(f"127.0.0.1:{another}", **reaching(node, "db-2"))
+        for channel, name in ((closing, "db-1"), (staying, "db-2")):
+            close_when_removed(channel, node, name)
+        streams = [channel.unary_stream("/test.Greeter/Count")(b"", timeout=DEADLINE_S) for channel in (closing, staying)]
+        assert [next(stream) for stream in streams] == [b"alice"] * 2
+        began = time.monotonic()
+        alice.forgets(server)
+        assert how_it_ends(streams[0]) is grpc.StatusCode.CANCELLED
+        assert time.monotonic() - began < PROMPT_S
+        with pytest.raises(ValueError, match="closed channel"):
+            call(closing)
+        assert call(staying) == b"alice"
+        staying.close()
+
+
+def test_a_channel_of_grpc_aio_is_closed_too(home: Callable[..., Home]) -> None:
+    alice, server = home("alice"), home("db-1")
+    node = Node.load(alice.knows(server).path)
+
+    async def main(port: int) -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            channel: Any = grpc.aio.secure_channel(f"127.0.0.1:{port}", **reaching(node, "db-1"))
+            close_when_removed(channel, node, "db-1")
+            stream = channel.unary_stream("/test.Greeter/Count")(b"")
+            assert await stream.read() == b"alice"
+            alice.forgets(server)
+            with pytest.raises(asyncio.CancelledError):  # as grpc.aio has it, for whoever reads then
+                await stream.read()
+            assert stream.done()
+
+    with serving(server.knows(alice)) as (service, port):
+        asyncio.run(main(port))
+        service.gone.set()

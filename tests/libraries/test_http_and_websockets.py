@@ -19,7 +19,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from peerauth import Node, peer_of
-from peerauth.tls import gate, stdlib
+from peerauth.tls import gate, judged
 from tests.cli.running import environment
 from tests.docs.programs import by_section
 from tests.docs.terminals import Running
@@ -31,7 +31,7 @@ from tests.support.homes import Home
 @pytest.fixture
 def three(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Home, Home, Home]:
     """A server's node, a peer of it that will go, and one that stays; a change counts at once."""
-    for module in (gate, stdlib):
+    for module in (gate, judged):
         monkeypatch.setattr(module, "AGAIN_S", 0.0)
     monkeypatch.setattr(gate, "FRESH_S", 0.0)
     server, gone, stays = (Home(tmp_path / name, name) for name in ("db-1", "gone", "stays"))

@@ -8,16 +8,21 @@ import ssl
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from peerauth.address import Address
+from peerauth.audit import Audit, Event
+from peerauth.http.routes import Route, Routes
 from peerauth.services import asgi
-from peerauth.store.config import Limits
+from peerauth.services.guarded import Application, guarded
+from peerauth.store.config import Limits, Service
+from peerauth.trust.policy import Policy
 from tests.support.applications import Scope, answer, applying, heard, request, status, until_the_end
-from tests.support.engine import Caller, Yard, identity, on_loops
+from tests.support.engine import Caller, Yard, how_it_ends, identity, on_loops
 
 
 class Streaming:
@@ -169,3 +174,32 @@ async def test_what_does_not_end_with_its_guests_is_ended(yard: Yard, monkeypatc
         left = [task for task in asyncio.all_tasks() if "run_asgi" in str(task) or "Lifespan" in str(task)]
         assert left == []
         tls.close()
+
+
+@on_loops()
+async def test_a_websocket_behind_a_route_ends_with_the_tag_that_the_route_needed(yard: Yard) -> None:
+    """So does an answer that goes on; what bob does, who keeps the tag, goes on."""
+    for name in ("alice", "bob"):
+        yard.place(f"{name}.toml", 'tags = ["ops"]')
+    app = Streaming()
+    ops = Routes([Route("/", policy=Policy("default", frozenset(), frozenset({"ops"})))])
+    said: list[Event] = []
+    behind = guarded(
+        cast("Application", app), Service("default", Address("", 1), routes=ops), Audit(said.append, time.monotonic)
+    )
+    async with applying(yard, behind) as node, websocket(node.port, "bob") as kept, websocket(node.port) as cut:
+        with Caller(identity("alice")).open(node.port) as streaming:
+            streaming.sendall(request())
+            await asyncio.to_thread(streaming.recv, 100)
+            yard.place("alice.toml", 'note = "no tag any more"')
+            assert await asyncio.to_thread(how_it_closes, cut) is None
+            assert await asyncio.to_thread(how_it_ends, streaming) == "cut"
+        await node.until(lambda: len(node.told("ended", peer="alice", code="not-allowed")) == 2)
+        await node.until(lambda: len(app.told) == 2)
+        assert sorted(app.told) == ["http.disconnect", "websocket.disconnect 1005"]
+        await asyncio.to_thread(kept.send, "still there?")
+        assert await asyncio.to_thread(kept.recv) == "still there?"
+        yard.place("bob.toml", 'tags = ["ops", "more"]')
+        await node.hears("peer-changed", peer="bob")
+        await asyncio.to_thread(kept.send, "and now?")
+        assert await asyncio.to_thread(kept.recv) == "and now?"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -131,6 +132,7 @@ def scope(kind: str, path: bytes, **more: bytes) -> dict[str, Any]:
     state = {"peer": Peer("alice", (PIN,)), "fingerprint": str(PIN)}
     facts: dict[str, Any] = {"type": kind, "raw_path": path, "headers": [], "query_string": b"", "client": None}
     facts["state"] = state
+    facts["peerauth.caller"] = SimpleNamespace(transport=SimpleNamespace(rule=None))
     return facts | ({"method": "GET"} if kind == "http" else {}) | more
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from pathlib import Path
 
 import aiohttp
@@ -10,6 +12,8 @@ import pytest
 from aiohttp import web
 
 from peerauth.address import Address
+from peerauth.http.routes import Route, Routes
+from peerauth.trust.policy import Policy
 from tests.support.engine import Caller, Yard, identity, on_loops
 from tests.support.talking import GET, OK, Talk, calling, proxied, proxied_to
 
@@ -118,3 +122,86 @@ async def test_nothing_but_a_change_that_was_asked_for_and_made_lets_bytes_past(
 
         await asyncio.to_thread(run)
     assert heard == [UPGRADE % b"websocket", GET, GET]
+
+
+OPS = Policy("default", frozenset(), frozenset({"ops"}))
+
+
+@on_loops()
+async def test_a_websocket_ends_when_its_peer_loses_the_tag_that_the_route_needed(yard: Yard) -> None:
+    """As at a removal: with a reset on both sides. Bob, who keeps the tag, and what is open to anybody, go on."""
+    yard.pin("bob")
+    for name in ("alice", "bob"):
+        yard.place(f"{name}.toml", 'tags = ["ops"]')
+    ends: list[str] = []
+
+    def behave(talk: Talk) -> None:
+        talk.head()
+        talk.say(SWITCH + b"hello")
+        while (said := talk.sock.recv(100)) not in (b"", b"bye"):
+            talk.say(said)
+        ends.append("end")
+
+    routes = Routes([Route("/", policy=OPS), Route("/open")])
+    async with proxied(yard, behave, routes=routes) as proxy:
+
+        def opened(name: str, path: bytes) -> Talk:
+            peer = stack.enter_context(calling(Caller(identity(name)), proxy.node.port))
+            peer.say(UPGRADE.replace(b"GET / ", b"GET %b " % path) % b"websocket")
+            peer.head()
+            assert peer.exactly(5) == b"hello"
+            return peer
+
+        with contextlib.ExitStack() as stack:
+            cut = await asyncio.to_thread(opened, "alice", b"/chat")
+            kept = [await asyncio.to_thread(opened, *which) for which in (("alice", b"/open"), ("bob", b"/chat"))]
+            began = time.monotonic()
+            yard.place("alice.toml", 'note = "no tag any more"')
+            assert await asyncio.to_thread(cut.ends) in ("cut", "reset")
+            assert time.monotonic() - began < 1.0
+            event = await proxy.node.hears("ended", peer="alice")
+            assert (event.code, event.message.rpartition(": ")[2]) == ("not-allowed", "the route / is not for alice")
+            for peer in kept:
+                peer.say(b"still there?")
+                assert await asyncio.to_thread(peer.exactly, 12) == b"still there?"
+            yard.place("bob.toml", 'tags = ["ops", "more"]')
+            await proxy.node.hears("peer-changed", peer="bob")
+            for peer in kept:
+                peer.say(b"and now?")
+                assert await asyncio.to_thread(peer.exactly, 8) == b"and now?"
+                peer.say(b"bye")
+            assert len(proxy.node.told("ended")) == 1
+        await proxy.node.until(lambda: not len(proxy.node.server.live))
+
+
+@on_loops("uvloop")
+async def test_an_answer_that_goes_on_ends_with_the_tag_and_one_that_is_over_ends_nothing(yard: Yard) -> None:
+    yard.place("alice.toml", 'tags = ["ops"]')
+
+    def behave(talk: Talk) -> None:
+        while head := talk.head():
+            if b"/events" not in head:
+                talk.say(OK)
+                continue
+            talk.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n")
+            talk.ends()
+            return
+
+    async with proxied(yard, behave, routes=Routes([Route("/", policy=OPS), Route("/open")])) as proxy:
+        with (
+            calling(Caller(identity("alice")), proxy.node.port) as streaming,
+            calling(Caller(identity("alice")), proxy.node.port) as idle,
+        ):
+
+            def begin() -> None:
+                streaming.say(GET.replace(b"GET / ", b"GET /events "))
+                streaming.until(b"first\r\n")
+                idle.say(GET)
+                idle.until(OK.partition(b"\r\n\r\n")[2])
+
+            await asyncio.to_thread(begin)
+            yard.place("alice.toml", 'note = "no tag any more"')
+            assert await asyncio.to_thread(streaming.ends) in ("cut", "reset")
+            idle.say(GET.replace(b"GET / ", b"GET /open "))
+            await asyncio.to_thread(idle.until, OK.partition(b"\r\n\r\n")[2])
+            assert len(proxy.node.told("ended")) == 1

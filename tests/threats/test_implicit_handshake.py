@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from peerauth.tls import gate, stdlib
+from peerauth.tls import gate, judged
 from peerauth.tls.stdlib import PeerRefused
 from tests.support.dropin import Bio, Node, Nodes, ask, hear_and_name, meet, tcp_pair
 
@@ -233,7 +233,7 @@ def test_every_way_to_move_a_byte_is_guarded_or_barred(tmp_path: Path) -> None:
     """A method that a future Python adds to sockets must be put into the table, or this fails."""
     elsewhere = {"sendmsg_afalg"}  # for AF_ALG sockets alone, says socket.socket
     moving = {n for n in dir(ssl.SSLSocket) if n.startswith(("recv", "send", "read", "write"))} - elsewhere
-    guarded = set(stdlib._BYTES_OF_A_SOCKET)
+    guarded = set(judged.BYTES_OF_A_SOCKET)
     far, near = tcp_pair()
     with near, Nodes(tmp_path)("a").server().wrap_socket(far, True, False) as tls:
         for name in moving - guarded:
@@ -241,7 +241,7 @@ def test_every_way_to_move_a_byte_is_guarded_or_barred(tmp_path: Path) -> None:
                 getattr(tls, name)([b"x"])
     assert guarded <= moving
     assert {n for n in dir(ssl.SSLObject) if n.startswith(("recv", "send", "read", "write"))} == set(
-        stdlib._BYTES_OF_AN_OBJECT
+        judged.BYTES_OF_AN_OBJECT
     )
     for name in guarded:
-        assert getattr(stdlib._Socket, name) is not getattr(ssl.SSLSocket, name)
+        assert getattr(judged.JudgedSocket, name) is not getattr(ssl.SSLSocket, name)

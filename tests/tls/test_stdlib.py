@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from peerauth.store.peerdir import PeerDirectory
-from peerauth.tls import stdlib
+from peerauth.tls import judged
 from peerauth.tls.stdlib import PeerRefused, peer_of
 from peerauth.trust.decision import Code
 from peerauth.trust.identity import KeyType, new_key, self_signed
@@ -394,7 +394,7 @@ def test_alert_reaches_a_client_that_is_still_writing(node: Nodes) -> None:
 
 def test_refused_client_cannot_hold_a_server_for_long(node: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
     """It lingers for the alert's sake, bounded in time, and not at all on a socket that may not block."""
-    monkeypatch.setattr(stdlib, "LINGER_S", 0.05)
+    monkeypatch.setattr(judged, "LINGER_S", 0.05)
     a, stranger = node("a"), node("stranger")
     server, client = a.server(), stranger.knows(a).client("a")
     far, near = tcp_pair()
@@ -419,8 +419,8 @@ def test_refused_client_that_goes_on_writing_is_left(
     node: Nodes, monkeypatch: pytest.MonkeyPatch, seconds: float, size: int
 ) -> None:
     """Either bound ends it, the time or the bytes; the twin's flood is read for as long as the server likes."""
-    monkeypatch.setattr(stdlib, "LINGER_S", seconds)
-    monkeypatch.setattr(stdlib, "LINGER_BYTES", size)
+    monkeypatch.setattr(judged, "LINGER_S", seconds)
+    monkeypatch.setattr(judged, "LINGER_BYTES", size)
     a, b, stranger = node("a"), node("b"), node("stranger")
     server = a.knows(b).server()
 

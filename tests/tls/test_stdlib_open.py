@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from peerauth.tls import gate, stdlib
+from peerauth.tls import gate, judged
 from peerauth.tls.stdlib import PeerRefused, peer_of
 from peerauth.trust.decision import Code
 from tests.support.dropin import DEADLINE_S, Bio, Node, Nodes, refusal, tcp_pair
@@ -25,7 +25,7 @@ from tests.support.dropin import DEADLINE_S, Bio, Node, Nodes, refusal, tcp_pair
 @pytest.fixture(autouse=True)
 def _at_every_use(monkeypatch: pytest.MonkeyPatch) -> None:
     """An open connection is decided about whenever it is used; the test of the throttle sets its own time."""
-    for module in (gate, stdlib):
+    for module in (gate, judged):
         monkeypatch.setattr(module, "AGAIN_S", 0.0)
 
 
@@ -156,12 +156,12 @@ def test_an_open_connection_is_decided_about_once_in_a_while(
     """A look at the peers costs; in between a connection is used as it is."""
     a, gone, _ = three
     with connected(a.server(), gone.client("a")) as (theirs, ours):
-        for module in (gate, stdlib):
+        for module in (gate, judged):
             monkeypatch.setattr(module, "AGAIN_S", 3600.0)
         a.forgets(gone)
         ours.sendall(b"soon")
         assert theirs.recv(100) == b"soon"
-        for module in (gate, stdlib):
+        for module in (gate, judged):
             monkeypatch.setattr(module, "AGAIN_S", 0.0)
         ours.sendall(b"later")
         with pytest.raises(PeerRefused):

@@ -23,8 +23,9 @@ from peerauth import (
     TrustRefused,
     __version__,
     peer_of,
+    when_removed,
 )
-from peerauth.grpc import AioCallers, Callers, reaching
+from peerauth.grpc import AioCallers, Callers, close_when_removed, reaching
 
 assert_type(__version__, str)
 
@@ -47,7 +48,9 @@ def remote_calls(node: Node, context: grpc.ServicerContext) -> None:
     server.add_secure_port("127.0.0.1:0", callers.credentials())
     assert_type(callers.peer_of(context), Peer | None)
     grpc.aio.server(interceptors=[AioCallers(node)])
-    grpc.secure_channel("db-1:8443", **reaching(node, "db-1")).close()
+    channel = grpc.secure_channel("db-1:8443", **reaching(node, "db-1"))
+    close_when_removed(channel, node, "db-1")
+    channel.close()
 
 
 def peers(node: Node) -> None:
@@ -68,6 +71,7 @@ def peers(node: Node) -> None:
 
 async def streams(node: Node) -> None:
     async def hello(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        when_removed(writer, writer.transport.abort)
         peer = peer_of(writer)
         assert_type(peer, Peer | None)
         if peer is not None:

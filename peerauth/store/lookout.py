@@ -1,0 +1,90 @@
+"""A peers directory, followed in a thread, for programs whose loops and threads are not ours.
+
+The thread begins with the first that wants to hear of changes, in the process where it wants to (a fork has no threads), and
+ends with the process. Nobody who hears is kept alive by that.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+from weakref import WeakMethod
+
+from peerauth.store.peerfiles import PeerFiles
+
+if TYPE_CHECKING:
+    from peerauth.store.notifier import Notifier
+
+LOOK: Final = (
+    2.0  # seconds after which the directory is looked at, and times are, whether or not the system tells of a change
+)
+LOOK_BLIND: Final = 0.2  # the same where it cannot tell
+_REST: Final = 20  # times what a look took, until the next that nobody has asked for
+
+_log = logging.getLogger("peerauth")
+
+
+class Lookout:
+    """Calls whoever wants to hear of it when the peers may have changed, and now and then, in a thread of its own."""
+
+    def __init__(self, directory: PeerFiles) -> None:
+        self._directory = directory
+        self._heard_by: set[WeakMethod[Callable[[], object]]] = set()
+        self._lock = threading.Lock()
+        self._process = 0  # in which the thread is
+        self._notifier: Notifier | None = None
+        self._stopped = False
+
+    def tell(self, review: Callable[[], object]) -> None:
+        """Have this method called. Safe in any thread; quick where it is known already."""
+        heard_by = WeakMethod(review)
+        if self._process == os.getpid() and heard_by in self._heard_by:
+            return
+        with self._lock:
+            self._heard_by.add(heard_by)
+            if self._process != os.getpid():
+                self._process, self._stopped = os.getpid(), False
+                thread = threading.Thread(target=self._follow, name="peerauth-lookout", daemon=True)
+                thread.start()
+                atexit.register(self._stop, thread)
+
+    def _stop(self, thread: threading.Thread) -> None:
+        """Python must not end while the thread is in code that is not Python's."""
+        self._stopped = True
+        if self._process == os.getpid() and self._notifier is not None:
+            self._notifier.stop()
+            thread.join(1.0)
+
+    def _follow(self) -> None:
+        from peerauth.store.notifier import Notifier, identities  # noqa: PLC0415 - it takes 10 ms, and many need none
+
+        while not self._stopped:
+            places = identities(self._directory)
+            self._notifier = notifier = Notifier(self._directory, places)
+            try:
+                while not self._stopped:
+                    began = time.monotonic()
+                    self._directory.refresh()
+                    self._call()
+                    if notifier.broken or identities(self._directory) != places:  # or a link leads elsewhere
+                        break
+                    cost = time.monotonic() - began
+                    notifier.wait(max(LOOK_BLIND if notifier.blind else LOOK, _REST * cost))
+            except Exception:  # noqa: BLE001 - whoever no longer hears of removals must not just go on
+                _log.exception("following the peers failed and begins anew")
+                time.sleep(LOOK_BLIND)
+            finally:
+                notifier.stop()
+
+    def _call(self) -> None:
+        for heard_by in list(self._heard_by):
+            review = heard_by()
+            if review is None:
+                self._heard_by.discard(heard_by)
+            else:
+                review()
