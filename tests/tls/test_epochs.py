@@ -52,13 +52,13 @@ def test_ticket_is_good_in_its_epoch_alone(tls12: bool) -> None:
     caller = Caller(identity("alice"), tls12=tls12)
     resumed, ticket, judged = meet(context, caller, None)
     assert not resumed
-    assert judged > 1
+    assert judged == 2, "decided when the leaf is shown and when the handshake is done, not at each question of OpenSSL"
     assert meet(context, caller, ticket)[0]
     for epoch in (1, 2, 2**64 - 1):
         assert begin_epoch(context, epoch), "pyOpenSSL has closed the private door: see docs/decisions/0016"
         resumed, new, judged = meet(context, caller, ticket)
         assert not resumed
-        assert judged > 1, "the verify callback is asked, where a refusal can be said"
+        assert judged == 2, "the verify callback is asked, where a refusal can be said"
         again, _, judged = meet(context, caller, new)
         assert (again, judged) == (True, 1)
         ticket = new
