@@ -25,7 +25,7 @@ _MOST = 4  # processes, this one included
 _PORTIONS = 256  # whose numbers are one byte each
 _LEAST = 256  # in a portion
 _WORTH_IT = 4000  # what is read meanwhile takes longer than a fork
-_PATIENCE = 2.0  # seconds for a copy to finish its last portion and to hand over what it found
+_PATIENCE = 2.0  # seconds for a copy to finish its last portion and to hand over what it found; more, where all took longer
 _READ = 1 << 20
 
 Work = Callable[[Sequence[str]], dict[str, bytes]]
@@ -46,6 +46,7 @@ def share(work: Work, items: Sequence[str], processes: int) -> dict[str, bytes]:
     """What `work` finds in all of `items`, found by so many processes; by this one alone where there are few."""
     if processes < 2 or len(items) < _WORTH_IT:
         return work(items)
+    started = time.monotonic()
     size = max(_LEAST, -(-len(items) // _PORTIONS))
     portions = [items[at : at + size] for at in range(0, len(items), size)]
     tickets, box = os.pipe()
@@ -61,7 +62,8 @@ def share(work: Work, items: Sequence[str], processes: int) -> dict[str, bytes]:
         while ticket := os.read(tickets, 1):
             found |= work(portions[ticket[0]])
             done.add(ticket[0])
-        until = time.monotonic() + _PATIENCE
+        now = time.monotonic()
+        until = now + max(_PATIENCE, now - started)
         for copy in copies:
             theirs, more = copy.result(until)
             done |= theirs
