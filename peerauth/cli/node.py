@@ -21,10 +21,11 @@ _SELDOM = 10_000  # new objects until Python looks for cycles among them
 
 def load_peers(ui: Ui, path: Path) -> PeerDirectory:
     """The peers directory, read; its problems are warned about."""
+    from peerauth.store.hands import processors
     from peerauth.store.peerdir import PeerDirectory
 
     directory = PeerDirectory(path)
-    directory.refresh()
+    directory.refresh(processes=processors())
     for problem in directory.problems:
         ui.warn(problem.message)
     return directory

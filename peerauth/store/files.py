@@ -38,10 +38,10 @@ def read_bounded(path: Path | str, limit: int) -> bytes:
     return read_with_status(path, limit)[1]
 
 
-def read_with_status(path: Path | str, limit: int) -> tuple[os.stat_result, bytes]:
-    """As `read_bounded`, with what the file's status was before it was read."""
+def read_with_status(path: Path | str, limit: int, directory: int | None = None) -> tuple[os.stat_result, bytes]:
+    """As `read_bounded`, with what the file's status was before it was read; `directory`: open, where the path begins."""
     try:
-        descriptor = os.open(path, _READING)
+        descriptor = os.open(path, _READING, dir_fd=directory)
     except OSError as error:
         raise _unreadable(path, error) from error
     except ValueError as error:  # a NUL, or a surrogate that stands for no byte

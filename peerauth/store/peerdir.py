@@ -13,9 +13,9 @@ from pathlib import Path
 from peerauth.errors import BadInput
 from peerauth.store import files
 from peerauth.store.peerfile import format_settings
-from peerauth.store.peerfiles import MAXIMUM_BYTES
 from peerauth.store.peerpins import PeerPins
 from peerauth.store.records import is_notes, peer_name
+from peerauth.store.usual import MAXIMUM_BYTES
 from peerauth.trust.certificate import Certificate
 from peerauth.trust.fingerprint import Fingerprint
 from peerauth.trust.peers import NO_SETTINGS, Peer, PeerSettings, check_name, no_such_peer

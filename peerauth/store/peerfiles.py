@@ -14,16 +14,16 @@ import contextlib
 import errno
 import os
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 
 from peerauth.errors import BadInput
 from peerauth.store import files
+from peerauth.store.hands import share
 from peerauth.store.peerfile import parse_settings
 from peerauth.store.records import (
     NO_LOOK,
@@ -42,16 +42,14 @@ from peerauth.store.records import (
     record_of,
     remembered_look,
     row_of,
-    usual,
 )
+from peerauth.store.usual import MAXIMUM_BYTES, read_usual, settled_look
 from peerauth.trust.expiry import Ending
 from peerauth.trust.layers import Layered
-from peerauth.trust.peers import NAME, PeerSet, Row, check_name
-from peerauth.trust.reading import glance, leaves, read_certificates, seconds
+from peerauth.trust.peers import PeerSet, Row, check_name
+from peerauth.trust.reading import leaves, read_certificates, seconds
 
-MAXIMUM_BYTES = 256 << 10
 _OUR_TROUBLE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # says nothing about the directory
-_RACY = 0.1  # seconds: a file written this shortly before it was read may change again within one clock tick
 _LINKS = 10_000  # symbolic links that are followed to see where they lead
 _SLICE = 256  # files between two breaths of a look at the whole directory
 
@@ -132,10 +130,11 @@ class PeerFiles:
         """The directories whose changes can change the peer set: this one, its parent, and where links lead."""
         return {self.path, self.path.parent, *islice(self._linked, 64)}
 
-    def refresh(self, names: Iterable[str] | None = None) -> PeerSet:
+    def refresh(self, names: Iterable[str] | None = None, *, processes: int = 1) -> PeerSet:
         """Bring `current` up to date with the directory, or with these files of it, and return it.
 
-        Reads only what looks different, and the named. Safe to call from any thread.
+        Reads only what looks different, and the named. Safe to call from any thread. `processes`: how many may read where
+        there is much; more than one only as `hands.processors` says.
         """
         try:
             suspects = self.suspects() if names is None else self._named(names)
@@ -144,7 +143,7 @@ class PeerFiles:
                 self._snapshot = self._unreadable(error)
         else:
             with self._lock:
-                found = self._read_again(suspects)
+                found = self._read_again(suspects, processes)
                 if names is None and found.trouble is not None:
                     found = replace(found, trouble=None)
                 self._snapshot = found
@@ -207,20 +206,35 @@ class PeerFiles:
         text = f"{files.shown(self.path)} cannot be read ({reason}): nobody is admitted"
         return Snapshot(self.path, trouble=Problem(self.path, "no-directory", text))
 
-    def _read_again(self, names: Iterable[str]) -> Snapshot:
+    def _read_again(self, names: Iterable[str], processes: int) -> Snapshot:
         """The current snapshot with these files as they are now."""
         before = self._snapshot
-        fresh: dict[str, Record | None] = {}
+        known: Mapping[str, Record] = before.records if before.count else {}  # a dictionary is quicker to look into
+        alone: dict[str, str] = {}  # a peer's only file, as far as is known, under the peer's name
+        others: list[str] = []
         for file in names:
             name = peer_name(file)
-            fresh[name] = self._record(name, fresh[name] if name in fresh else before.records.get(name), file)
-        if not fresh:
-            return before
+            if name in alone or ((had := known.get(name)) is not None and file_names(name, had) != (file,)):
+                others.append(file)
+            else:
+                alone[name] = file
+        fresh: dict[str, Record | None] = {}
+        fresh.update(share(partial(read_usual, self.path), list(alone.values()), processes))
+        others[:0] = [file for name, file in alone.items() if name not in fresh]
+        del alone  # there may be very many
+        for file in others:
+            name = peer_name(file)
+            fresh[name] = self._record(name, fresh[name] if name in fresh else known.get(name), file)
+        return self._with(fresh, known) if fresh else before
+
+    def _with(self, fresh: Mapping[str, Record | None], known: Mapping[str, Record]) -> Snapshot:
+        """The current snapshot, which has the `known` records, with these of the same peers in their place."""
+        before = self._snapshot
         count = before.count
         rows: dict[str, Row | None] = {}
         troubled = {name: problems for name, problems in before.troubled.items() if name not in fresh}
         for name, record in fresh.items():
-            count += count_of(record) - count_of(before.records.get(name))
+            count += count_of(record) - count_of(known.get(name))
             rows[name] = row_of(name, record)
             if isinstance(record, tuple) and (problems := tuple(file.problem for file in record if file.problem)):
                 troubled[name] = problems
@@ -228,11 +242,7 @@ class PeerFiles:
         return Snapshot(self.path, peers, records, count, troubled, before.trouble)
 
     def _record(self, name: str, known: Record | None, file: str) -> Record | None:
-        """The record of a peer of which one file is looked at again."""
-        if known is None or (isinstance(known, bytes) and file_names(name, known) == (file,)):
-            plain = self._plain(name, file)
-            if plain is not None:
-                return plain
+        """The record of a peer of which one file is looked at again, with care."""
         held = {one.name: one for one in files_of(name, known)}
         if isinstance(known, bytes) and file not in held:  # now that it is not alone, its key may be asked for
             held = {one.name: again for one in held.values() if (again := self._read(one.name, one)) is not None}
@@ -243,24 +253,13 @@ class PeerFiles:
             held[file] = again
         return record_of(name, tuple(held.values()))
 
-    def _plain(self, name: str, file: str) -> bytes | None:
-        """The record of a peer that is one file of the usual kind; None where it must be looked at with care."""
-        if is_notes(file) or NAME.fullmatch(name) is None:
-            return None
-        try:
-            status, data = files.read_with_status(self._prefix + file, MAXIMUM_BYTES)
-        except BadInput:
-            return None
-        seen = glance(data)
-        return None if seen is None else usual(name, file, _settled_look(status), *seen)
-
     def _read(self, file: str, known: File | None) -> File | None:
         """One file, read with care; None when it is gone. A broken one leaves what was known."""
         path = self.path / file
         look = NO_LOOK
         try:
             with contextlib.suppress(OSError):
-                look = _settled_look(path.stat())
+                look = settled_look(path.stat())
             data = files.read_bounded(path, MAXIMUM_BYTES)
             if is_notes(file):
                 return File(file, look, settings=parse_settings(data, path))
@@ -284,8 +283,3 @@ class PeerFiles:
         """What a file that was never read leaves standing: notes, what their peer was admitted with until now."""
         peer = self._snapshot.peers.get(peer_name(file)) if is_notes(file) else None
         return File(file, NO_LOOK, settings=peer.settings if peer else None)
-
-
-def _settled_look(status: os.stat_result) -> bytes:
-    recent = max(status.st_mtime_ns, status.st_ctime_ns) > (time.time() - _RACY) * 1e9
-    return NO_LOOK if recent else look_of(status)

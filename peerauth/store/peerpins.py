@@ -20,9 +20,10 @@ from typing import TypeVar
 from peerauth.errors import BadInput
 from peerauth.store import files
 from peerauth.store.peerfile import format_settings, parse_settings
-from peerauth.store.peerfiles import MAXIMUM_BYTES, PeerFiles
+from peerauth.store.peerfiles import PeerFiles
 from peerauth.store.pinfile import as_pem, pinned_in, with_pin, without_pins
 from peerauth.store.records import CERTIFICATE_SUFFIXES, file_names, is_notes, is_ours, peer_name
+from peerauth.store.usual import MAXIMUM_BYTES
 from peerauth.trust.certificate import Certificate
 from peerauth.trust.continuity import Kind
 from peerauth.trust.fingerprint import Fingerprint

@@ -11,7 +11,6 @@ import binascii
 import hashlib
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs12
@@ -25,11 +24,10 @@ MAXIMUM_CERTIFICATES = 100
 _BEGIN, _END, _DASHES = b"-----BEGIN ", b"-----END ", b"-----"
 _CERTIFICATE_LABELS = {b"CERTIFICATE", b"X509 CERTIFICATE"}
 _HEAD, _TAIL = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
+_USUAL_TAIL = b"\n" + _TAIL + b"\n"
 # An AlgorithmIdentifier of a named curve with the beginning of an uncompressed point (RFC 5480 section 2): P-256, P-384.
-_POINTS = (
-    bytes.fromhex("301306072a8648ce3d020106082a8648ce3d03010703420004"),
-    bytes.fromhex("301006072a8648ce3d020106052b8104002203620004"),
-)
+_P256 = bytes.fromhex("301306072a8648ce3d020106082a8648ce3d03010703420004")
+_P384 = bytes.fromhex("301006072a8648ce3d020106052b8104002203620004")
 
 
 def read_certificates(data: bytes, password: bytes | None = None) -> list[Certificate]:
@@ -55,25 +53,23 @@ def read_certificates(data: bytes, password: bytes | None = None) -> list[Certif
     return list(dict.fromkeys(found))
 
 
-class Glance(NamedTuple):
-    """What is noted of a certificate that is read at a glance. `not_after`: seconds since 1970."""
+def glance(data: bytes) -> tuple[bytes, int] | None:
+    """The one certificate that `data` is, as PEM or DER: its pin, and when it ends in seconds since 1970.
 
-    pin: bytes
-    not_after: int
-
-
-def glance(data: bytes) -> Glance | None:
-    """The one certificate that `data` is, as PEM or DER; None where `read_certificates` must look.
-
-    It takes a quarter of the time of that, which counts when there are a hundred thousand. It finds the same faults but one:
-    whether a point lies on its curve is worked out when the certificate is presented, as everything about it is.
+    None where `read_certificates` must look. It takes a sixth of the time of that, which counts when there are a hundred
+    thousand. It finds the same faults but one: whether a point lies on its curve is worked out when the certificate is
+    presented, as everything about it is.
     """
     if data.startswith(_HEAD):
-        finish = data.find(_TAIL)
-        if finish < 0 or data[finish + len(_TAIL) :].strip():
-            return None
+        if data.endswith(_USUAL_TAIL):  # as every program writes it, whose lines are joined in one go
+            text = data[len(_HEAD) : -len(_USUAL_TAIL)].replace(b"\n", b"")
+        else:
+            finish = data.find(_TAIL)
+            if finish < 0 or data[finish + len(_TAIL) :].strip():
+                return None
+            text = b"".join(data[len(_HEAD) : finish].split())
         try:
-            der = binascii.a2b_base64(b"".join(data[len(_HEAD) : finish].split()), strict_mode=True)
+            der = binascii.a2b_base64(text, strict_mode=True)
         except binascii.Error:
             return None
     elif data[:1] == b"\x30":
@@ -83,11 +79,11 @@ def glance(data: bytes) -> Glance | None:
     try:
         held = x509.load_der_x509_certificate(der)
         _, not_after = held.not_valid_before_utc, held.not_valid_after_utc
-        if not any(point in der for point in _POINTS):
+        if _P256 not in der and _P384 not in der:
             held.public_key()
     except Exception:  # noqa: BLE001 - whatever ails it, the careful way finds the words
         return None
-    return Glance(hashlib.sha256(der).digest(), seconds(not_after))
+    return hashlib.sha256(der).digest(), seconds(not_after)
 
 
 def seconds(moment: datetime) -> int:

@@ -8,6 +8,7 @@ import gc
 import os
 import shutil
 import tracemalloc
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -55,13 +56,13 @@ def pool(many: Path, tmp_path: Path) -> Yard:
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that are read."""
-    monkeypatch.setattr("peerauth.store.peerfiles._RACY", -1e9)
+    monkeypatch.setattr("peerauth.store.usual._RACY", -1e9)
     found: list[str] = []
     real = files.read_with_status
 
-    def noting(path: Path | str, limit: int) -> tuple[os.stat_result, bytes]:
+    def noting(path: Path | str, limit: int, directory: int | None = None) -> tuple[os.stat_result, bytes]:
         found.append(Path(path).name)
-        return real(path, limit)
+        return real(path, limit, directory)
 
     monkeypatch.setattr(files, "read_with_status", noting)
     return found
@@ -136,6 +137,31 @@ def test_looking_at_named_files_ends_where_looking_at_everything_does(
             assert named.current.holder(certificate.fingerprint) == anew.current.holder(certificate.fingerprint)
 
 
+def test_file_costs_four_system_calls(pool: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Open, status, read, close; the second look at all of them asks for the status alone."""
+    monkeypatch.setattr("peerauth.store.usual._RACY", -1e9)
+    calls: Counter[str] = Counter()
+
+    def counted(name: str) -> Callable[..., object]:
+        real = getattr(os, name)
+
+        def call(*arguments: object, **named: object) -> object:
+            calls[name] += 1
+            return real(*arguments, **named)
+
+        return call
+
+    for name in ("open", "fstat", "read", "close", "stat", "lstat", "readlink"):
+        monkeypatch.setattr(os, name, counted(name))
+    directory = PeerDirectory(pool.path)
+    assert len(directory.refresh()) == MANY
+    assert calls == {"open": MANY + 1, "fstat": MANY, "read": MANY, "close": MANY + 1}  # one for the directory
+    calls.clear()
+    directory.refresh()
+    assert calls["open"] == calls["close"] <= 1
+    assert calls["read"] == 0
+
+
 def test_memory_of_a_peer_is_a_few_hundred_bytes_that_the_garbage_collector_never_sees(pool: Yard) -> None:
     directory = PeerDirectory(pool.path)
     gc.collect()
@@ -166,7 +192,7 @@ def test_file_that_could_not_be_read_for_want_of_descriptors_is_read_when_there_
     assert [problem.code for problem in directory.problems] == ["unreadable"] * 2
     broken = pool.place("broken.crt", "nonsense")
     os.utime(broken, (1, 1))
-    monkeypatch.setattr("peerauth.store.peerfiles._RACY", -1e9)
+    monkeypatch.setattr("peerauth.store.usual._RACY", -1e9)
     assert len(directory.refresh()) == MANY
     assert [problem.code for problem in directory.problems] == ["not-a-certificate"]
     assert directory.suspects() == []
@@ -261,7 +287,7 @@ class Followed:
 
 @asynccontextmanager
 async def followed(path: Path, monkeypatch: pytest.MonkeyPatch, poll: float) -> AsyncIterator[Followed]:
-    monkeypatch.setattr("peerauth.store.peerfiles._RACY", -1e9)  # no file is read again to be sure: looks are counted
+    monkeypatch.setattr("peerauth.store.usual._RACY", -1e9)  # no file is read again to be sure: looks are counted
     directory = PeerDirectory(path)
     directory.refresh()
     one = Followed(directory)

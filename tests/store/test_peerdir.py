@@ -59,15 +59,15 @@ def test_only_what_changed_is_read_again(yard: Yard, monkeypatch: pytest.MonkeyP
     for name in ("alice", "bob", "carol"):
         yard.pin(name)
         os.utime(yard.path / f"{name}.crt", (1, 1))
-    monkeypatch.setattr("peerauth.store.peerfiles._RACY", -1e9)
+    monkeypatch.setattr("peerauth.store.usual._RACY", -1e9)
     directory = PeerDirectory(yard.path)
     directory.refresh()
     read: list[str] = []
     real = files.read_with_status
 
-    def noting(path: Path | str, limit: int) -> tuple[os.stat_result, bytes]:
+    def noting(path: Path | str, limit: int, directory: int | None = None) -> tuple[os.stat_result, bytes]:
         read.append(Path(path).name)
-        return real(path, limit)
+        return real(path, limit, directory)
 
     monkeypatch.setattr(files, "read_with_status", noting)
     directory.refresh()
