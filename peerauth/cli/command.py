@@ -19,11 +19,11 @@ from typing import Annotated, Any, Concatenate, NoReturn, ParamSpec
 
 import typer
 
+from peerauth.cli.typed import HOME_VARIABLE, call
 from peerauth.cli.ui import Ui
 from peerauth.errors import BadInput, PeerAuthError, UsageError, printable
 
 P = ParamSpec("P")
-HOME_VARIABLE = "PEERAUTH_HOME"
 INTERRUPTED, PIPE_CLOSED = 130, 141  # 128 + SIGINT, 128 + SIGPIPE, as the shell has it
 
 HomeOption = Annotated[
@@ -63,8 +63,8 @@ class Common:
 
     def ui(self) -> Ui:
         """The Ui that these options ask for."""
-        home = self.home or Path(os.environ.get(HOME_VARIABLE) or ".")
-        return Ui(Path(os.path.abspath(home)), self.json, self.quiet, self.verbose)  # noqa: PTH100 - resolves no links
+        home = Path(os.path.abspath(self.home or os.environ.get(HOME_VARIABLE) or "."))  # noqa: PTH100 - resolves no links
+        return Ui(home, self.json, self.quiet, self.verbose, call(home))
 
 
 _COMMON = (

@@ -27,10 +27,10 @@ from peerauth.cli.command import (
     unexpected,
 )
 from peerauth.cli.plain import QuickCommand, QuickGroup
+from peerauth.cli.typed import PROGRAM
 from peerauth.cli.ui import Ui
 from peerauth.errors import PeerAuthError, UsageError
 
-PROGRAM = "peerauth"
 COMMANDS = {
     "keygen": ("keygen:keygen", "Make this node's private key and certificate, config.toml and peers/."),
     "id": ("identity:identity", "Show this node's name, fingerprint and validity."),

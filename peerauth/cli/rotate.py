@@ -15,6 +15,7 @@ from peerauth.errors import BadInput, UsageError
 
 _LONGEST = timedelta(days=36_500)
 
+
 @command
 def rotate(
     ui: Ui,

@@ -228,8 +228,8 @@ def _lines(ui: Ui, found: Status) -> list[tuple[str, str]]:
     lines += [("serving", _server(server)) for server in found.servers]
     if not found.servers:
         lines.append(("serving", "yes; it cannot be asked how it stands" if found.serving else "no"))
-    lines += _under_way(found)
-    lines += [("attention", f"{text}; {hint}" if hint else text) for text, hint in found.attention[:_SHOWN]]
+    lines += [(label, ui.here(text)) for label, text in _under_way(found)]
+    lines += [("attention", ui.here(f"{text}; {hint}") if hint else text) for text, hint in found.attention[:_SHOWN]]
     if len(found.attention) > _SHOWN:
         lines.append(("attention", f"and {len(found.attention) - _SHOWN} more, which --json lists"))
     return lines

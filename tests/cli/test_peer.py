@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli.conftest import Run
 from tests.cli.making import DAY, Made, fingerprint, make, pem, write
-from tests.cli.running import Terminal, tree
+from tests.cli.running import Terminal, short, tree
 
 ALICE, BOB, OLD = make("alice"), make("bob"), make("old", end=-DAY / 2)
 
@@ -75,7 +75,7 @@ def test_an_empty_list_says_what_to_type(must: Run) -> None:
     result = must("peer", "list")
 
     assert result.out == ""
-    assert "peerauth peer add FILE" in result.err
+    assert "peerauth peer add FILE" in short(result.err)
     assert must("peer", "list", "--json").json == []
 
 

@@ -36,7 +36,7 @@ ENGINE = PEERS | {
     "uvloop", "watchfiles",
 }  # fmt: skip
 HELLO = ENGINE | {"click", "httptools", "tempfile", "uvicorn"}
-FIRST = {"main", "program", "command", "plain", "ui"}  # of cli/: what every command goes through
+FIRST = {"main", "program", "command", "plain", "typed", "ui"}  # of cli/: what every command goes through
 
 
 def _loaded(errors: str) -> set[str]:
