@@ -9,17 +9,7 @@ import typer
 
 from peerauth.cli.command import command, option
 from peerauth.cli.peer import folded, open_peers
-from peerauth.cli.peer_settings import (
-    AddressOption,
-    FromOption,
-    MaxConnectionsOption,
-    NoteOption,
-    PinOption,
-    RotationOption,
-    TagOption,
-    UntilOption,
-    Wanted,
-)
+from peerauth.cli.peer_settings import SettingsOptions, Wanted
 from peerauth.cli.strangers import same_key, say_if_off, waiting
 from peerauth.cli.ui import Cell, Ui
 from peerauth.errors import BadInput, UsageError
@@ -119,14 +109,7 @@ def approve(
         ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; its owner has confirmed the fingerprint.")] = False,
-    note: NoteOption = None,
-    tag: TagOption = None,
-    address: AddressOption = None,
-    until: UntilOption = None,
-    source: FromOption = None,
-    max_connections: MaxConnectionsOption = None,
-    pin: PinOption = None,
-    rotation: RotationOption = None,
+    settings: SettingsOptions,
 ) -> None:
     """Admit a stranger who tried to come in: pin the certificate that it showed.
 
@@ -138,17 +121,7 @@ def approve(
     from peerauth.trust.certificate import Certificate
 
     now = datetime.now(UTC)
-    wanted = Wanted.parse(
-        now,
-        note=note,
-        tags=tag,
-        address=address,
-        until=until,
-        sources=source,
-        max_connections=max_connections,
-        pin=pin,
-        rotation=rotation,
-    )
+    wanted = settings.read(now)
     prefix = _prefix(fingerprint)
     config, directory = open_peers(ui)
     state = State(config.path.parent)
