@@ -11,7 +11,8 @@ import re
 from functools import cache
 from pathlib import Path
 
-PROGRAM = "peerauth"
+from peerauth.cli.commands import COMMANDS, PROGRAM
+
 HOME_VARIABLE = "PEERAUTH_HOME"
 _ELSEWHERE = re.compile(
     r"\bthere[:,]|\b(its|that|the other) machine\b|\bnew node\b|\bask its owner[:,]|\bon (each|others)\b"
@@ -48,7 +49,5 @@ def _clause(clause: str, called: str) -> str:
 @cache
 def _command() -> re.Pattern[str]:
     """The program's name before that of a command, where neither a home nor a look at the help follows."""
-    from peerauth.cli.program import COMMANDS
-
     names = "|".join(map(re.escape, (*COMMANDS, "peer")))
     return re.compile(rf"(?<![`\w.-]){PROGRAM}(?= (?:{names})\b)(?![^;(\n]* --(?:home|help)\b)")

@@ -17,7 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TextIO
 
-from peerauth.cli.typed import PROGRAM, typed
+from peerauth.cli.commands import PROGRAM
+from peerauth.cli.typed import typed
 from peerauth.errors import PeerAuthError, printable
 
 _LONGEST_LINE = 4000
