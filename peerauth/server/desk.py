@@ -22,6 +22,7 @@ from peerauth.rate import Bucket, Buckets
 from peerauth.server.arrivals import Arrival, source_of
 from peerauth.server.audit import Audit, Event
 from peerauth.server.refusals import Knock, Refusals
+from peerauth.server.removals import Removals
 from peerauth.store.config import Config, reserved_names
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.store.state import State
@@ -52,8 +53,10 @@ class Office:
     guesses: Buckets = field(default_factory=lambda: Buckets(20, 1.0, time.monotonic))  # at a secret, by source
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # one joiner at a time takes a thread; the others wait here
     refusals: Refusals = field(init=False)
+    removals: Removals = field(init=False)
 
     def __post_init__(self) -> None:
+        self.removals = Removals(self.peers.current, self.audit)
         state = self.state if self.config is not None and self.config.remember else None
         self.refusals = Refusals(self.audit, state, self._reserved)
 

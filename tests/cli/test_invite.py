@@ -12,8 +12,12 @@ import pytest
 import segno
 
 from peerauth.address import Address
+from peerauth.store.invitations import Invitations
+from peerauth.store.state import State
+from peerauth.trust.fingerprint import Fingerprint
 from peerauth.trust.invitation import Token, read_token
 from tests.cli.conftest import Run
+from tests.cli.making import der, make, pem, write
 from tests.cli.running import Terminal, process, short
 
 ADDRESS = ("--address", "db.example:8443")
@@ -178,6 +182,18 @@ def test_the_list_says_what_is_open_and_what_is_over(must: Run, home: Path) -> N
     assert rows[over.id.hex()][0] == "expired"
     states = {id_: facts["state"] for id_, facts in listed(must).items()}
     assert states == {opened.id.hex(): "open", named.id.hex(): "revoked", over.id.hex(): "expired"}
+
+
+def test_the_list_says_who_has_joined_and_is_pinned_no_more(must: Run, home: Path) -> None:
+    token, book = made(must, *ADDRESS, "--uses", "2"), Invitations(State(home))
+    for name, who in (("alice", make("alice")), ("bob", make("bob"))):
+        write(home / "peers" / f"{name}.crt", pem(who))
+        pin = Fingerprint.of(der(who))
+        book.count(token.id, pin, datetime.now(UTC))
+        book.settle(token.id, pin, name)
+    (home / "peers" / "bob.crt").unlink()
+    (row,) = must("invite", "--list").out.splitlines()
+    assert row.endswith("\t2 of 2\t\t\talice, bob (removed)")
 
 
 def test_one_is_revoked_or_all(run: Run, must: Run) -> None:
