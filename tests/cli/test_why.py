@@ -183,6 +183,18 @@ def test_without_a_name_the_whole_command_is_shown(run: Run, carol: Made) -> Non
     assert short(failed.err).rstrip().endswith(f": peerauth peer approve {part} --name carol")
 
 
+@pytest.mark.parametrize("why", ["allowed", "in-a-group", "pinned"])
+def test_no_name_is_proposed_that_would_hand_out_more_than_it_says(run: Run, home: Path, carol: Made, why: str) -> None:
+    service, group = '[[serve]]\nlisten = ":1"\nallow = ["carol"]', '[groups]\noperators = ["carol"]'
+    if why == "pinned":
+        write(home / "peers" / "carol.crt", pem(make("carol")))
+    else:
+        (home / "config.toml").write_text(f'[node]\nname = "node"\n{service if why == "allowed" else group}\n')
+    failed = run("peer", "approve", fingerprint(carol))
+    assert (failed.code, failed.out) == (2, "")
+    assert short(failed.err).rstrip().endswith(f"choose one: peerauth peer approve {fingerprint(carol)} --name NAME")
+
+
 def test_a_part_of_the_fingerprint_is_enough_with_a_yes_only(run: Run, home: Path, carol: Made) -> None:
     part = fingerprint(carol)[:23]
     before = tree(home)
