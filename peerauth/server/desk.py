@@ -110,6 +110,11 @@ class Visit:
         self.office.refusals.refused(refused, knock, self.office.peers.current)
 
     @property
+    def own(self) -> Fingerprint:
+        """Of the certificate that we have presented here: the node may have gone over to another one since."""
+        return Fingerprint.of(self.line.session.own_certificate)
+
+    @property
     def source(self) -> str:
         """What counts as one source with whoever this is."""
         return source_of(self.remote)

@@ -72,8 +72,7 @@ async def join(visit: Visit, request: Join) -> Joined:
 
 def _proven(book: Invitations, visit: Visit, request: Join) -> bool:
     verifier = book.verifier(request.id)
-    own = visit.office.identity.certificate.fingerprint
-    said = statement(visit.channel, visit.fingerprint, own, request.id)
+    said = statement(visit.channel, visit.fingerprint, visit.own, request.id)
     return is_proof(request.proof, verifier or _NOBODYS, said) and verifier is not None
 
 

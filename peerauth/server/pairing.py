@@ -50,8 +50,7 @@ async def pair(visit: Visit, request: Pair) -> Paired:
 
 def _exchange(visit: Visit, code: str, element: bytes) -> Exchange:
     """Some 20 ms of computing."""
-    own = visit.office.identity.certificate.fingerprint
-    exchange = Exchange("server", code, visit.fingerprint, own, visit.channel)
+    exchange = Exchange("server", code, visit.fingerprint, visit.own, visit.channel)
     exchange.hear(element)
     return exchange
 
