@@ -13,17 +13,17 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Concatenate, NoReturn, ParamSpec
 
 import typer
 
+from peerauth.cli.typed import HOME_VARIABLE, call
 from peerauth.cli.ui import Ui
 from peerauth.errors import BadInput, PeerAuthError, UsageError, printable
 
 P = ParamSpec("P")
-HOME_VARIABLE = "PEERAUTH_HOME"
 INTERRUPTED, PIPE_CLOSED = 130, 141  # 128 + SIGINT, 128 + SIGPIPE, as the shell has it
 
 HomeOption = Annotated[
@@ -63,8 +63,8 @@ class Common:
 
     def ui(self) -> Ui:
         """The Ui that these options ask for."""
-        home = self.home or Path(os.environ.get(HOME_VARIABLE) or ".")
-        return Ui(Path(os.path.abspath(home)), self.json, self.quiet, self.verbose)  # noqa: PTH100 - resolves no links
+        home = Path(os.path.abspath(self.home or os.environ.get(HOME_VARIABLE) or "."))  # noqa: PTH100 - resolves no links
+        return Ui(home, self.json, self.quiet, self.verbose, call(home))
 
 
 _COMMON = (
@@ -77,20 +77,30 @@ _CONTEXT = "context_"
 
 
 def command(function: Callable[Concatenate[Ui, P], None]) -> Callable[..., None]:
-    """Give a command the common options and a Ui, and its errors a voice and an exit code."""
+    """Give a command the common options and a Ui, and its errors a voice and an exit code.
+
+    A parameter that is a dataclass stands for its fields: options that several commands have.
+    """
     own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+    together = {one.name: one.annotation for one in own if isinstance(one.annotation, type) and is_dataclass(one.annotation)}
     common = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
         for name, annotation, default in _COMMON
     ]
     context = inspect.Parameter(_CONTEXT, inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
-    own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+    own = [
+        option.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for parameter in own
+        for option in (_fields(together[parameter.name]) if parameter.name in together else [parameter])
+    ]
 
     @functools.wraps(function)
     def wrapper(**values: Any) -> None:  # noqa: ANN401 - as the signature below says
         before = values.pop(_CONTEXT).obj or Common()
         given = before.then(Common(**{name: values.pop(name) for name, _, _ in _COMMON}))
         ui = given.ui()
+        for name, options in together.items():
+            values[name] = options(**{option.name: values.pop(option.name) for option in _fields(options)})
         with speaking(ui):
             function(ui, **values)  # type: ignore[call-arg]  # typer gives what the signature says
 
@@ -99,6 +109,10 @@ def command(function: Callable[Concatenate[Ui, P], None]) -> Callable[..., None]
     wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return wrapper
+
+
+def _fields(options: type) -> list[inspect.Parameter]:
+    return list(inspect.signature(options, eval_str=True).parameters.values())
 
 
 def remember(context: typer.Context, given: Common) -> None:

@@ -21,6 +21,7 @@ from peerauth.errors import BadInput, UsageError, printable
 if TYPE_CHECKING:
     from peerauth.store.config import Config
     from peerauth.store.invitations import Invitation, Invitations
+    from peerauth.store.peerdir import PeerDirectory
     from peerauth.trust.invitation import Token
 
 _MOST_TAGS = 16
@@ -60,7 +61,7 @@ def invite(
     book = Invitations(State(config.path.parent))
     now = datetime.now(UTC)  # to the microsecond: who was removed just before may come in by it
     if listing:
-        _list(ui, book, now)
+        _list(ui, book, directory, now)
         return
     if revoke is not None:
         _revoke(ui, book, revoke, now)
@@ -185,7 +186,7 @@ def _show_qr(text: str) -> None:
     segno.make_qr(text, error="l").terminal(out=sys.stderr, compact=True)
 
 
-def _list(ui: Ui, book: Invitations, now: datetime) -> None:
+def _list(ui: Ui, book: Invitations, directory: PeerDirectory, now: datetime) -> None:
     from peerauth.trust.expiry import span
 
     invitations = book.all()
@@ -196,7 +197,8 @@ def _list(ui: Ui, book: Invitations, now: datetime) -> None:
     for known in invitations:
         over = known.over(now)
         state = Cell(over, "dim") if over else Cell(f"expires in {span(known.expires - now)}")
-        who = ", ".join(use.name for use in known.used.values() if use.name)
+        names = (use.name for use in known.used.values() if use.name)
+        who = ", ".join(name if name in directory.current else f"{name} (removed)" for name in names)
         often = f"{len(known.used)} of {known.uses}"
         rows.append([known.id.hex(), state, often, known.name or "", ", ".join(known.tags), who])
     if rows:

@@ -117,7 +117,9 @@ def _seconds(wait: str | None) -> float:
 def _with_clock(error: PeerAuthError, token: Token) -> PeerAuthError:
     """The error; where the invitation is over by our clock, that may be the reason."""
     if datetime.now(UTC) >= token.expires and error.code not in {"usage", "name-taken"}:
-        error.hint = f"by this machine's clock it expired on {token.expires:%Y-%m-%d %H:%M} UTC; a new one: peerauth invite"
+        error.hint = (
+            f"by this machine's clock it expired on {token.expires:%Y-%m-%d %H:%M} UTC; a new one, there: peerauth invite"
+        )
     return error
 
 

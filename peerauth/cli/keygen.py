@@ -151,5 +151,5 @@ def _report(ui: Ui, created: Created, *, encrypted: bool) -> None:
     until = f"{certificate.not_after:%Y-%m-%d}"
     ui.say(f"wrote {ui.path(config.certificate)}: the certificate, valid until {until}; hand it to your peers")
     ui.say(f"those whom this node admits go into {ui.path(config.peers)}/ (peerauth peer add FILE)")
-    ui.say(f"\nNow copy {config.certificate.name} to the other machine and type there:\n")
-    ui.say(f"  peerauth peer add {config.certificate.name} --expect {certificate.fingerprint}")
+    there = f"  peerauth peer add {config.certificate.name} --expect {certificate.fingerprint}"
+    ui.say(f"\nNow copy {config.certificate.name} to the other machine and type there:\n\n{there}")

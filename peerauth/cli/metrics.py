@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from peerauth.trust import expiry
 
 if TYPE_CHECKING:
-    from peerauth.cli.status import Status
+    from peerauth.cli.standing import Status
     from peerauth.trust.expiry import Ending
 
 _MOST = 1000  # certificates that have samples of their own: each is a time series

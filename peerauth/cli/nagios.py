@@ -31,13 +31,14 @@ class State(IntEnum):
 
 def unknown(ui: Ui, error: PeerAuthError) -> int:
     """Say that nothing could be found out, because of us; the exit code."""
-    ui.data(f"{State.UNKNOWN.name} - {_plain(str(error))}")
+    ui.data(f"{State.UNKNOWN.name} - {_plain(ui.here(str(error)))}")
     return State.UNKNOWN
 
 
 def tell(ui: Ui, ourselves: Ourselves, reports: Sequence[Report], now: datetime, days: int) -> int:
     """Say how it stands; the exit code."""
-    judged = [(report, *_state(report, ourselves, now, days)) for report in reports]
+    found = [(report, *_state(report, ourselves, now, days)) for report in reports]
+    judged = [(report, state, ui.here(text)) for report, state, text in found]
     worst = max(state for _, state, _ in judged)
     data = " ".join(_performance(report, ourselves, now, days, alone=len(judged) == 1) for report, _, _ in judged)
     if len(judged) == 1:

@@ -128,24 +128,33 @@ def _peer(directory: PeerDirectory, name: str) -> Peer:
 
 @command
 def remove(
-    ui: Ui, names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Who is no longer to be admitted.")]
+    ui: Ui,
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Who is no longer to be admitted.")],
+    *,
+    missing_ok: Annotated[bool, typer.Option("--missing-ok", help="It is no error if there is no such peer.")] = False,
 ) -> None:
-    """Take peers out of the list; a running server ends their connections."""
+    """Take peers out of the list; a running server ends their connections.
+
+    All of them or, where there is no peer of one of the names, none.
+    """
     from peerauth.trust.peers import no_such_peer
 
     config, directory = open_peers(ui)
     names = list(dict.fromkeys(_checked(name) for name in names))
-    for name in names:
-        if not directory.left_of(name):
-            raise no_such_peer(name, directory.current)
+    missing = [name for name in names if not directory.left_of(name)]
+    if missing and not missing_ok:
+        error = no_such_peer(missing[0], directory.current)
+        raise BadInput(error.code, f"{error.message}; nobody was removed", error.hint)
     removed = []
-    for name in names:
+    for name in missing:
+        ui.say(f"there is no peer {name}: nothing is to be removed")
+    for name in (name for name in names if name not in missing):
         pins = directory.remove(name)
         removed.append({"name": name, "fingerprints": pins})
         ui.say(f"removed {name}")
         _shut_out(ui, config, name, pins)
     if ui.json:
-        ui.emit({"removed": removed})
+        ui.emit({"removed": removed, "missing": missing})
 
 
 def _shut_out(ui: Ui, config: Config, name: str, pins: Sequence[Fingerprint]) -> None:

@@ -12,17 +12,7 @@ import typer
 
 from peerauth.cli.command import command, option
 from peerauth.cli.peer import open_peers
-from peerauth.cli.peer_settings import (
-    AddressOption,
-    FromOption,
-    MaxConnectionsOption,
-    NoteOption,
-    PinOption,
-    RotationOption,
-    TagOption,
-    UntilOption,
-    Wanted,
-)
+from peerauth.cli.peer_settings import SettingsOptions, Wanted
 from peerauth.cli.reading import STANDARD_INPUT, read_input
 from peerauth.cli.secret import PassphraseFileOption, Source
 from peerauth.cli.ui import Ui
@@ -60,14 +50,7 @@ def add(
         str | None,
         typer.Option(metavar="FINGERPRINT", help="Pin nothing unless this is its SHA-256 fingerprint.", show_default=False),
     ] = None,
-    note: NoteOption = None,
-    tag: TagOption = None,
-    address: AddressOption = None,
-    until: UntilOption = None,
-    source: FromOption = None,
-    max_connections: MaxConnectionsOption = None,
-    pin: PinOption = None,
-    rotation: RotationOption = None,
+    settings: SettingsOptions,
     passphrase_file: PassphraseFileOption = None,
 ) -> None:
     """Admit peers: pin the certificates in these files.
@@ -79,17 +62,7 @@ def add(
     if name is not None and len(files) > 1:
         raise UsageError("usage", "--name goes with one file", "add the files one by one")
     now = datetime.now(UTC)
-    wanted = Wanted.parse(
-        now,
-        note=note,
-        tags=tag,
-        address=address,
-        until=until,
-        sources=source,
-        max_connections=max_connections,
-        pin=pin,
-        rotation=rotation,
-    )
+    wanted = settings.read(now)
     with option("--expect"):
         expected = Fingerprint.parse(expect) if expect is not None else None
     config, directory = open_peers(ui)

@@ -1,4 +1,7 @@
-"""What the options of `peer add` note about a peer, checked; options that were not given leave what is noted alone."""
+"""What the options of `peer add` and `peer approve` note about a peer, checked.
+
+Options that were not given leave what is noted alone.
+"""
 
 from __future__ import annotations
 
@@ -48,38 +51,39 @@ _LONGEST_NOTE = 1000
 _LONGEST_TAG = 64
 
 
+@dataclass(frozen=True)
+class SettingsOptions:
+    """The options themselves, as they were typed."""
+
+    note: NoteOption = None
+    tag: TagOption = None
+    address: AddressOption = None
+    until: UntilOption = None
+    source: FromOption = None
+    max_connections: MaxConnectionsOption = None
+    pin: PinOption = None
+    rotation: RotationOption = None
+
+    def read(self, now: datetime) -> Wanted:
+        """What they ask for. Raises UsageError naming the one that cannot be read."""
+        wanted = {
+            "note": _note(self.note) if self.note is not None else None,
+            "tags": read_tags(self.tag) if self.tag else None,
+            "address": _address(self.address) if self.address is not None else None,
+            "until": _until(self.until, now) if self.until is not None else None,
+            "sources": tuple(dict.fromkeys(_network(source) for source in self.source)) if self.source else None,
+            "max_connections": self.max_connections,
+            "pin": self.pin,
+            "rotation": self.rotation,
+        }
+        return Wanted({key: value for key, value in wanted.items() if value is not None})
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """The fields of PeerSettings that were asked for."""
 
     changes: dict[str, Any]
-
-    @classmethod
-    def parse(
-        cls,
-        now: datetime,
-        *,
-        note: str | None,
-        tags: Sequence[str] | None,
-        address: str | None,
-        until: str | None,
-        sources: Sequence[str] | None,
-        max_connections: int | None,
-        pin: Literal["cert", "key"] | None,
-        rotation: Literal["auto", "ask", "never"] | None,
-    ) -> Wanted:
-        """Read the options. Raises UsageError naming the one that cannot be read."""
-        wanted = {
-            "note": _note(note) if note is not None else None,
-            "tags": read_tags(tags) if tags else None,
-            "address": _address(address) if address is not None else None,
-            "until": _until(until, now) if until is not None else None,
-            "sources": tuple(dict.fromkeys(_network(source) for source in sources)) if sources else None,
-            "max_connections": max_connections,
-            "pin": pin,
-            "rotation": rotation,
-        }
-        return cls({key: value for key, value in wanted.items() if value is not None})
 
     def over(self, known: PeerSettings | None) -> PeerSettings | None:
         """The settings of a peer that has `known` so far; None where nothing was asked for."""

@@ -9,17 +9,7 @@ import typer
 
 from peerauth.cli.command import command, option
 from peerauth.cli.peer import folded, open_peers
-from peerauth.cli.peer_settings import (
-    AddressOption,
-    FromOption,
-    MaxConnectionsOption,
-    NoteOption,
-    PinOption,
-    RotationOption,
-    TagOption,
-    UntilOption,
-    Wanted,
-)
+from peerauth.cli.peer_settings import SettingsOptions, Wanted
 from peerauth.cli.strangers import same_key, say_if_off, waiting
 from peerauth.cli.ui import Cell, Ui
 from peerauth.errors import BadInput, UsageError
@@ -119,41 +109,27 @@ def approve(
         ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; its owner has confirmed the fingerprint.")] = False,
-    note: NoteOption = None,
-    tag: TagOption = None,
-    address: AddressOption = None,
-    until: UntilOption = None,
-    source: FromOption = None,
-    max_connections: MaxConnectionsOption = None,
-    pin: PinOption = None,
-    rotation: RotationOption = None,
+    settings: SettingsOptions,
 ) -> None:
     """Admit a stranger who tried to come in: pin the certificate that it showed.
 
     A running server admits it at once. With a part of the fingerprint you are shown all of it, and asked; a script gives all
     of it, or --yes.
     """
+    from peerauth.store.config import reserved_names
     from peerauth.store.pending import approving
     from peerauth.store.state import State
     from peerauth.trust.certificate import Certificate
+    from peerauth.trust.explain import free_name
 
     now = datetime.now(UTC)
-    wanted = Wanted.parse(
-        now,
-        note=note,
-        tags=tag,
-        address=address,
-        until=until,
-        sources=source,
-        max_connections=max_connections,
-        pin=pin,
-        rotation=rotation,
-    )
+    wanted = settings.read(now)
     prefix = _prefix(fingerprint)
     config, directory = open_peers(ui)
     state = State(config.path.parent)
     stranger = _find(state, directory, prefix)
-    given = _name(stranger, name, wanted, prefix)
+    free = free_name(stranger.claim, directory.current, reserved_names(config))
+    given = _name(stranger, name, wanted, prefix, free)
     certificate = Certificate(stranger.certificate)
     if stranger.successor_of is None:
         directory.check_addition(given, [certificate])
@@ -180,9 +156,8 @@ def _find(state: State, directory: PeerDirectory, prefix: str) -> Stranger:
     return find(waiting(state, directory), prefix)
 
 
-def _name(stranger: Stranger, name: str | None, wanted: Wanted, prefix: str) -> str:
-    """Under which name it is to be pinned. Raises UsageError."""
-    from peerauth.trust.explain import proposed_name
+def _name(stranger: Stranger, name: str | None, wanted: Wanted, prefix: str, proposed: str | None) -> str:
+    """Under which name it is to be pinned. Raises UsageError, which proposes one where there is one to propose."""
     from peerauth.trust.peers import check_name
 
     successor_of = stranger.successor_of
@@ -192,7 +167,6 @@ def _name(stranger: Stranger, name: str | None, wanted: Wanted, prefix: str) -> 
             raise UsageError("usage", text, f"leave the other options out: peerauth peer approve {stranger.fingerprint}")
         return successor_of
     if name is None:
-        proposed = proposed_name(stranger.claim)
         begins = ":".join(prefix[at : at + 2] for at in range(0, len(prefix), 2)).upper()
         hint = f"peerauth peer approve {begins} --name {proposed or 'NAME'}"
         hint = f"it calls itself {proposed}: {hint}" if proposed else f"choose one: {hint}"

@@ -2,13 +2,15 @@
 
 typer hands each value to pydantic, those that were not given included, and importing pydantic takes longer than most
 commands run. What is plainly right means the same without it: an option that was not given, a printable word where a text
-or a path is asked for, one of the choices, a small number within its bounds. All else goes typer's way, so that its
-messages are what they always were. A test holds the two ways against each other (tests/cli/test_plain.py).
+or a path is asked for, one of the choices, a small number within its bounds. All else goes typer's way. A test holds the
+two ways against each other (tests/cli/test_plain.py). What is no number that an option takes is said in our own words,
+with those that it takes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin
 
@@ -16,7 +18,10 @@ import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 from typer.models import ParameterInfo
 
+from peerauth.errors import printable
+
 UNSURE: Final = object()
+_NUMBERS: Final = {int: "whole number", float: "number"}
 _DIGITS = 9
 
 
@@ -55,10 +60,27 @@ def _take_plain(parameter: TyperArgument | TyperOption) -> None:
     def process_value(context: Any, value: Any) -> Any:  # noqa: ANN401 - whatever a command has for a parameter
         taken = plain_value(parameter, value)
         if taken is UNSURE:
-            return by_typer(context, value)
+            with _in_our_words(parameter, value):
+                return by_typer(context, value)
         return taken if parameter.callback is None else parameter.callback(context, parameter, taken)
 
     parameter.process_value = process_value  # type: ignore[method-assign, assignment]
+
+
+@contextlib.contextmanager
+def _in_our_words(parameter: TyperArgument | TyperOption, value: object) -> Iterator[None]:
+    """Say which numbers a parameter takes, where it is about one and the block finds that `value` is none of them."""
+    try:
+        yield
+    except typer.BadParameter as error:
+        asked, info = parameter.type_descriptor.annotation, parameter.type_descriptor.parameter_info
+        if asked in _NUMBERS and isinstance(value, str):
+            error.message = f"'{printable(value, 40)}' is no {_NUMBERS[asked]} {_range(info)}"
+        raise
+
+
+def _range(info: ParameterInfo) -> str:
+    return f"from {info.min} on" if info.max is None else f"between {info.min} and {info.max}"
 
 
 def plain_value(parameter: TyperArgument | TyperOption, value: object) -> object:

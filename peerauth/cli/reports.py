@@ -58,7 +58,7 @@ class Reports:
             return  # of the first ones "listening" says enough
         stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         verb = "" if event.message.startswith(event.event) else f"{event.event}: "
-        hint = f"\n    hint: {event.hint}" if event.hint else ""
+        hint = f"\n    hint: {ui.here(event.hint)}" if event.hint else ""
         text = f"{stamp} {verb}{event.message}{hint}"
         if event.event in _LOUD:
             ui.notice(text)

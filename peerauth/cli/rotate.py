@@ -13,6 +13,8 @@ from peerauth.cli.secret import PassphraseFileOption, load_own
 from peerauth.cli.ui import Ui
 from peerauth.errors import BadInput, UsageError
 
+_LONGEST = timedelta(days=36_500)
+
 
 @command
 def rotate(
@@ -87,8 +89,8 @@ def _span(text: str) -> timedelta:
     from peerauth.store.schema import parse_span
 
     span = parse_span(text)
-    if span is None or span > timedelta(days=36_500):
-        raise BadInput("bad-span", "it is a time such as 12h or 7d, or 0")
+    if span is None or span > _LONGEST:
+        raise BadInput("bad-span", f"it is a time such as 12h or 7d, between 0 and {_LONGEST.days} days")
     return span
 
 

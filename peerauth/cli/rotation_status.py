@@ -48,7 +48,7 @@ def show_status(ui: Ui, config: Config, peers: PeerSet, succession: Succession) 
         new = errand.statement.new
         ui.say(f"the next certificate is {new.fingerprint} ({new.key_type}, valid until {new.not_after:%Y-%m-%d})")
         ui.say(f"it is presented when all have accepted it, at the latest on {succession.deadline:%Y-%m-%d %H:%M} UTC;")
-        ui.say("a running `peerauth serve` goes on telling the others, and so does `peerauth rotate`, typed again")
+        ui.say("a running `peerauth serve` goes on telling the others; to tell them now: peerauth rotate")
     else:
         ui.say(f"this node presents {own.fingerprint}; no other certificate is under way")
         missing = sorted({peer.name for one, peer in rows if not one.answered_by(peer)})

@@ -3,67 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from peerauth.cli.command import command
+from peerauth.cli.standing import Status, find
 from peerauth.cli.ui import Ui
-from peerauth.errors import BadInput, UsageError, counted, printable
+from peerauth.errors import UsageError, counted, printable
 from peerauth.trust import expiry
 from peerauth.trust.expiry import Ending
 
 if TYPE_CHECKING:
-    from peerauth.store.config import Config, Service
-    from peerauth.store.invitations import Invitation
-    from peerauth.store.peerdir import PeerDirectory
-    from peerauth.store.pending import Stranger
-    from peerauth.store.records import Problem
-    from peerauth.trust.fingerprint import Fingerprint
+    from peerauth.store.config import Service
 
 NEEDS_A_PERSON = 1  # exit code with --check
 _SHOWN = 20  # of peers and problems, for a person
-_HORIZON = timedelta(days=60)  # who ends later is only counted
-
-
-@dataclass(frozen=True)
-class Rotation:
-    """A rotation under way: what is presented next, when at the latest, and which peers, by name, have not accepted yet."""
-
-    next: Fingerprint
-    deadline: datetime | None
-    waiting: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Status:
-    """What was found. `attention`: what needs a person, each with what to type."""
-
-    config: Config
-    now: datetime
-    own: Ending | None
-    peers: int
-    near: tuple[Ending, ...]  # those that end within the horizon or have ended, the first first
-    problems: tuple[Problem, ...]
-    allowed: tuple[tuple[Service, int], ...]
-    serving: bool
-    servers: tuple[dict[str, Any], ...]
-    pending: tuple[Stranger, ...]
-    invitations: tuple[Invitation, ...]  # those that somebody may still come in by
-    rotation: Rotation | None
-    attention: list[tuple[str, str | None]] = field(default_factory=list)
-
-    def within(self, days: int) -> list[Ending]:
-        """The peers whose certificates end within so many days; those that have ended are not among them."""
-        levels = ((ending, expiry.level(ending.not_after, self.now)) for ending in self.near)
-        return [ending for ending, level in levels if level is not None and 0 < level <= days]
-
-    @property
-    def expired(self) -> list[Ending]:
-        """The peers whose certificates have ended."""
-        return [ending for ending in self.near if expiry.level(ending.not_after, self.now) == expiry.EXPIRED]
 
 
 @command
@@ -81,7 +37,7 @@ def status(
 
     if metrics and ui.json:
         raise UsageError("usage", "--metrics and --json exclude each other: choose one")
-    found = _find(*open_peers(ui), datetime.now(UTC))
+    found = find(*open_peers(ui), datetime.now(UTC))
     if metrics:
         from peerauth.cli.metrics import exposition
 
@@ -94,74 +50,6 @@ def status(
         ui.data(aligned(_lines(ui, found)))
     if check and found.attention:
         raise typer.Exit(NEEDS_A_PERSON)
-
-
-def _find(config: Config, directory: PeerDirectory, now: datetime) -> Status:
-    from peerauth.cli.strangers import waiting
-    from peerauth.server.window import look
-    from peerauth.store.invitations import Invitations
-    from peerauth.store.state import SERVING, State
-
-    home = config.path.parent
-    state = State(home)
-    near = sorted(directory.endings(now + _HORIZON), key=lambda ending: (ending.seconds, ending.name))
-    own, attention = _own(config, now)
-    rotation, trouble = _rotation(config, directory)
-    attention += trouble
-    serving, servers = state.is_alive(SERVING, many=True), look(home)
-    found = Status(
-        config,
-        now,
-        own,
-        len(directory.current),
-        tuple(near),
-        directory.problems,
-        tuple((service, sum(map(service.policy.allows, directory.current))) for service in config.services),
-        serving or bool(servers),
-        tuple(servers),
-        tuple(stranger for stranger in waiting(state, directory) if stranger.denied is None),
-        tuple(invitation for invitation in Invitations(state).all() if invitation.over(now) is None),
-        rotation,
-        attention,
-    )
-    for ending in (*found.expired, *found.within(expiry.URGENT)):
-        text = f"the certificate of {ending.name} {expiry.sentence(ending.not_after, now)}"
-        attention.append((text, expiry.advice(ending.name, ending.not_after, now)))
-    attention += [(problem.message, None) for problem in found.problems]
-    attention += [("a server runs here and does not answer", None) for server in servers if not server]
-    return found
-
-
-def _own(config: Config, now: datetime) -> tuple[Ending | None, list[tuple[str, str | None]]]:
-    """When this node's certificate ends; and what a person has to do about it."""
-    from peerauth.store.home import read_own_certificate
-
-    try:
-        certificate = read_own_certificate(config)
-    except BadInput as error:
-        return None, [(error.message, error.hint)]
-    own = Ending(config.name, certificate.fingerprint, int(certificate.not_after.timestamp()))
-    level = expiry.level(own.not_after, now)
-    if level is None or level > expiry.URGENT:
-        return own, []
-    text = f"this node's certificate {expiry.sentence(own.not_after, now)}"
-    return own, [(text, expiry.advice(None, own.not_after, now))]
-
-
-def _rotation(config: Config, directory: PeerDirectory) -> tuple[Rotation | None, list[tuple[str, str | None]]]:
-    """The rotation under way; and what a person has to do where that cannot be read."""
-    from peerauth.store.home import read_own_certificate
-    from peerauth.store.succession import read_succession
-
-    try:
-        succession = read_succession(config)
-        errand = succession.under_way
-        if errand is None or errand.statement.new == read_own_certificate(config):
-            return None, []
-    except BadInput as error:
-        return None, [(error.message, error.hint)] if error.code == "bad-rotation" else []
-    waiting = tuple(peer.name for peer in directory.current if errand.is_for(peer) and not errand.accepted_by(peer))
-    return Rotation(errand.statement.new.fingerprint, succession.deadline, waiting), []
 
 
 def _ending_facts(ending: Ending, now: datetime) -> dict[str, Any]:
@@ -228,8 +116,8 @@ def _lines(ui: Ui, found: Status) -> list[tuple[str, str]]:
     lines += [("serving", _server(server)) for server in found.servers]
     if not found.servers:
         lines.append(("serving", "yes; it cannot be asked how it stands" if found.serving else "no"))
-    lines += _under_way(found)
-    lines += [("attention", f"{text}; {hint}" if hint else text) for text, hint in found.attention[:_SHOWN]]
+    lines += [(label, ui.here(text)) for label, text in _under_way(found)]
+    lines += [("attention", ui.here(f"{text}; {hint}") if hint else text) for text, hint in found.attention[:_SHOWN]]
     if len(found.attention) > _SHOWN:
         lines.append(("attention", f"and {len(found.attention) - _SHOWN} more, which --json lists"))
     return lines

@@ -1,7 +1,8 @@
 """What a command says: data on standard output, words for people on standard error.
 
 Colours, spinners and progress bars appear on a terminal only; `NO_COLOR` is respected. Whatever is said is escaped line by
-line, so that nothing a stranger wrote can move the cursor or forge a line of ours.
+line, so that nothing a stranger wrote can move the cursor or forge a line of ours. Commands that are named in what is said,
+and hints in JSON, are as they are to be typed for this node.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TextIO
 
+from peerauth.cli.commands import PROGRAM
+from peerauth.cli.typed import typed
 from peerauth.errors import PeerAuthError, printable
 
 _LONGEST_LINE = 4000
@@ -34,12 +37,20 @@ class Cell:
 
 @dataclass(frozen=True)
 class Ui:
-    """How one command talks. `home` is the node's home, absolute; `verbose` counts the -v."""
+    """How one command talks. `home` is the node's home, absolute; `verbose` counts the -v.
+
+    `called`: how the program is called in the commands that it proposes, so that they mean this home.
+    """
 
     home: Path = field(default_factory=Path.cwd)
     json: bool = False
     quiet: bool = False
     verbose: int = 0
+    called: str = PROGRAM
+
+    def here(self, text: str) -> str:
+        """`text` with the commands in it as they are to be typed for this node: for what is said among data."""
+        return typed(text, self.called)
 
     def data(self, text: str) -> None:
         """Print what the command was asked for, on standard output."""
@@ -53,16 +64,16 @@ class Ui:
     def emit(self, value: object) -> None:
         """Print one JSON value on standard output: on one line, or indented for a person to read."""
         indent = 2 if sys.stdout.isatty() else None
-        _print(sys.stdout, json.dumps(value, indent=indent, default=_plain))
+        _print(sys.stdout, json.dumps(self._hints(value), indent=indent, default=_plain))
 
     def say(self, text: str) -> None:
         """Tell a person something, on standard error, unless --quiet."""
         if not self.quiet:
-            _print(sys.stderr, escaped(text))
+            self.notice(text)
 
     def notice(self, text: str) -> None:
         """Tell a person something that --quiet does not hide."""
-        _print(sys.stderr, escaped(text))
+        _print(sys.stderr, escaped(self.here(text)))
 
     def detail(self, text: str) -> None:
         """Tell a person more than most want to know: only with -v."""
@@ -151,13 +162,24 @@ class Ui:
             task = bars.add_task(escaped(text), total=total)
             yield lambda count: bars.update(task, advance=count)
 
+    def _hints(self, value: object) -> object:
+        """`value` with each `hint` in it as it is to be typed."""
+        if self.called == PROGRAM:
+            return value
+        if isinstance(value, dict):
+            return {
+                key: self.here(held) if key == "hint" and isinstance(held, str) else self._hints(held)
+                for key, held in value.items()
+            }
+        return [self._hints(held) for held in value] if isinstance(value, list | tuple) else value
+
     def _lively(self) -> bool:
         return sys.stderr.isatty() and not self.quiet and os.environ.get("TERM") != "dumb"
 
     def _labelled(self, label: str, style: Style, text: str, hint: str | None) -> None:
-        _print(sys.stderr, f"{painted(label + ':', style, sys.stderr)} {escaped(text)}")
+        _print(sys.stderr, f"{painted(label + ':', style, sys.stderr)} {escaped(self.here(text))}")
         if hint:
-            _print(sys.stderr, f"{painted('hint:', 'bold', sys.stderr)} {escaped(hint)}")
+            _print(sys.stderr, f"{painted('hint:', 'bold', sys.stderr)} {escaped(self.here(hint))}")
 
 
 def escaped(text: str) -> str:

@@ -61,7 +61,7 @@ def why(
     elif found:
         shown = found[: number or _SHOWN]
         asked = {stranger.fingerprint: stranger.successor_of for stranger in strangers(state) if not stranger.denied}
-        ui.data("\n\n".join(_text(refusal, directory, asked) for refusal in shown))
+        ui.data("\n\n".join(_text(ui, refusal, directory, asked) for refusal in shown))
         if len(found) > len(shown):
             ui.say(f"{len(found) - len(shown)} older ones are not shown: -n {len(found)}")
     say_if_off(ui, config)
@@ -124,13 +124,13 @@ def _is_address(who: str) -> bool:
     return False
 
 
-def _text(refusal: Refusal, directory: PeerDirectory, asked: Asked) -> str:
+def _text(ui: Ui, refusal: Refusal, directory: PeerDirectory, asked: Asked) -> str:
     message, hint = refusal.told()
     since = f", {refusal.times} times since {refusal.since:%Y-%m-%dT%H:%M:%SZ}" if refusal.times > 1 else ""
     lines = [f"{refusal.last:%Y-%m-%dT%H:%M:%SZ} from {refusal.address} at '{refusal.service}'{since}", message]
     if hint:
-        lines.append(f"hint: {hint}")
-    lines += [f"now:  {sentence}" for sentence in _now(refusal, directory, asked)]
+        lines.append(ui.here(f"hint: {hint}"))
+    lines += [ui.here(f"now:  {sentence}") for sentence in _now(refusal, directory, asked)]
     return "\n    ".join(lines)
 
 

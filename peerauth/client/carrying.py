@@ -97,12 +97,12 @@ class Carrier:
     async def step(self) -> None:
         """Do what is to be done now, if anything: switch, begin, tell a few."""
         self.succession = await self._fresh()
-        peers = self._directory.current
-        if self.succession.due(peers, datetime.now(UTC)):
+        peers, now = self._directory.current, datetime.now(UTC)
+        if self.succession.due(peers, now):
             await self._switch()
         elif self.succession.under_way is None and self._automatic is not None:
             await self._begin_if_old(self._automatic)
-        if self.succession.phase is Phase.DONE and self.succession.trimmed(peers) != self.succession:
+        if self.succession.phase is Phase.DONE and self.succession.trimmed(peers, now) != self.succession:
             self.succession = await asyncio.to_thread(note, self._own.config, {}, peers)  # who was waited for has left
         whom = [peer for peer in self.succession.missing(peers) if self._is_time(peer)]
         if whom:

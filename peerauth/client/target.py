@@ -40,7 +40,7 @@ def resolve(text: str, peers: PeerSet, meant: str | None = None, *, default_port
     if address.server_name and difflib.get_close_matches(address.server_name, list(peers.peers), 1):
         raise no_such_peer(address.host, peers)
     names = ", ".join(list(peers.peers)[:5])
-    scan = f"nobody is pinned yet; to pin who is there: peerauth peer scan {address} --add NAME"
+    scan = f"nobody is pinned yet; to pin whoever answers: peerauth peer scan {address} --add NAME"
     hint = f"say it with --peer NAME (known: {names})" if names else scan
     raise BadInput("who-is-meant", f"which peer is meant at {address}?", hint)
 

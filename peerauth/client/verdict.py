@@ -91,7 +91,7 @@ def _by_its_own_words(seen: Observation, ourselves: Ourselves, who: str) -> Ther
     error.hint = mend_there(code, ourselves.certificate, ourselves.file)
     if code == Code.UNKNOWN:  # a node of peerauth, where we wait to be approved if it remembers refusals
         own = ourselves.certificate.fingerprint
-        error.hint = f"there: peerauth peer approve {own} --name {ourselves.name}; or {error.hint.removeprefix('there, ')}"
+        error.hint = f"there: peerauth peer approve {own} --name {ourselves.name}, or {error.hint.removeprefix('there, ')}"
     return There(False, True, f"no: {reason}", code, error)
 
 

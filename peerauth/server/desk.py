@@ -22,6 +22,7 @@ from peerauth.errors import BadInput, PeerAuthError, printable
 from peerauth.rate import Bucket, Buckets
 from peerauth.server.arrivals import Arrival, source_of
 from peerauth.server.refusals import Knock, Refusals
+from peerauth.server.removals import Removals
 from peerauth.store.config import Config, reserved_names
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.store.state import State
@@ -52,8 +53,10 @@ class Office:
     guesses: Buckets = field(default_factory=lambda: Buckets(20, 1.0, time.monotonic))  # at a secret, by source
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # one joiner at a time takes a thread; the others wait here
     refusals: Refusals = field(init=False)
+    removals: Removals = field(init=False)
 
     def __post_init__(self) -> None:
+        self.removals = Removals(self.peers.current, self.audit)
         state = self.state if self.config is not None and self.config.remember else None
         self.refusals = Refusals(self.audit, state, self._reserved)
 
@@ -105,6 +108,11 @@ class Visit:
         """Have it said and remembered that this was the answer."""
         knock = Knock(SERVICE, self.shown, source_of(self.remote), self.remote, self.certificate, proven=True)
         self.office.refusals.refused(refused, knock, self.office.peers.current)
+
+    @property
+    def own(self) -> Fingerprint:
+        """Of the certificate that we have presented here: the node may have gone over to another one since."""
+        return Fingerprint.of(self.line.session.own_certificate)
 
     @property
     def source(self) -> str:

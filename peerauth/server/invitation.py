@@ -40,6 +40,7 @@ class Joiner:
     address: str | None  # where it has been seen to be
     claims: str | None = None  # where it says that it is
     reserved: frozenset[str] = frozenset()
+    was_pinned: bool = False  # just now: if it is not any more, it was removed
 
 
 async def join(visit: Visit, request: Join) -> Joined:
@@ -71,8 +72,7 @@ async def join(visit: Visit, request: Join) -> Joined:
 
 def _proven(book: Invitations, visit: Visit, request: Join) -> bool:
     verifier = book.verifier(request.id)
-    own = visit.office.identity.certificate.fingerprint
-    said = statement(visit.channel, visit.fingerprint, own, request.id)
+    said = statement(visit.channel, visit.fingerprint, visit.own, request.id)
     return is_proof(request.proof, verifier or _NOBODYS, said) and verifier is not None
 
 
@@ -98,7 +98,9 @@ def _acceptable(visit: Visit, request: Join, *, right: bool) -> Joiner:
         else:
             claims = str(parsed)
     office: Office = visit.office
-    return Joiner(certificate, check_name(request.name), address, claims, reserved_names(office.home, office.policies))
+    reserved = reserved_names(office.home, office.policies)
+    was_pinned = office.removals.noted.known(certificate) is not None
+    return Joiner(certificate, check_name(request.name), address, claims, reserved, was_pinned)
 
 
 def welcome(book: Invitations, peers: PeerDirectory, id_: bytes, joiner: Joiner, now: datetime) -> tuple[str, bool]:
@@ -112,6 +114,8 @@ def welcome(book: Invitations, peers: PeerDirectory, id_: bytes, joiner: Joiner,
         if holder is not None:
             book.settle(id_, who, holder.name)
             return holder.name, True
+        if joiner.was_pinned:
+            book.forget([who], now)
         invitation = book.count(id_, who, now)
         try:
             name = _pin(peers, invitation, joiner, now)

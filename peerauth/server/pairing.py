@@ -33,8 +33,8 @@ async def pair(visit: Visit, request: Pair) -> Paired:
         exchange.check(proof.proof, proof.name)
         await asyncio.to_thread(turn.advance, Stage.PROVEN)
     except BaseException:  # cancelled, too: whatever it was, the guess is used up
-        _note(turn, Stage.WRONG)
         _report(visit)
+        await _note(turn, Stage.WRONG)
         raise
     name = await _pin(visit, turn, certificate, proof.name)
     said = Stage.UNHEARD
@@ -44,14 +44,13 @@ async def pair(visit: Visit, request: Pair) -> Paired:
         await visit.line.receive(Pinned)
         said = Stage.PAIRED
     finally:
-        _note(turn, said, name)
+        await _note(turn, said, name)
     return Paired()
 
 
 def _exchange(visit: Visit, code: str, element: bytes) -> Exchange:
     """Some 20 ms of computing."""
-    own = visit.office.identity.certificate.fingerprint
-    exchange = Exchange("server", code, visit.fingerprint, own, visit.channel)
+    exchange = Exchange("server", code, visit.fingerprint, visit.own, visit.channel)
     exchange.hear(element)
     return exchange
 
@@ -64,16 +63,16 @@ async def _pin(visit: Visit, turn: Turn, certificate: Certificate, proposed: str
         settings = PeerSettings(tags=tags) if tags else None
         name = await visit.office.enrol(wanted, certificate, settings, given=given is not None)
     except PeerAuthError as error:
-        _note(turn, Stage.REFUSED, reason=error.message)
+        await _note(turn, Stage.REFUSED, reason=error.message)
         raise
-    _note(turn, Stage.PINNED, name)
+    await _note(turn, Stage.PINNED, name)
     return name
 
 
-def _note(turn: Turn, stage: Stage, name: str = "", reason: str = "") -> None:
-    """Tell `peerauth pair`, unless it is gone: what was done stays done. Not in a thread, so that nothing is cancelled."""
+async def _note(turn: Turn, stage: Stage, name: str = "", reason: str = "") -> None:
+    """Tell `peerauth pair`, unless it is gone: what was done stays done. Noted also for who is cancelled meanwhile."""
     with contextlib.suppress(PeerAuthError):
-        turn.advance(stage, name, reason)
+        await asyncio.shield(asyncio.to_thread(turn.advance, stage, name, reason))
 
 
 def _report(visit: Visit) -> None:

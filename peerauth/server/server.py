@@ -230,6 +230,8 @@ class Server:
     def _on_change(self, change: Change) -> None:
         self._known = change.after
         self._reminders.look_at((*change.added, *change.changed))
+        if self._office.config is not None:
+            self._office.removals.see(change, self._office.state)
         if change.removed or change.changed:
             concerned = {*change.removed, *change.changed}
             self._decide_again([name for name in self.live.names() if name in concerned], change.after)
@@ -315,6 +317,7 @@ class Server:
         self._porch.close()
         await asyncio.sleep(0)  # what the threads had is handed back to the loop, and closed there
         await self._desk.office.refusals.close()
+        await self._desk.office.removals.close()
         close_lingering()
 
 

@@ -307,7 +307,7 @@ def check_every(text: str) -> str:
     """`text`, if a certificate may be so old before the next one is made. Raises BadInput("bad-span")."""
     span = parse_span(text)
     if span is None or not _DAY <= span.total_seconds() <= _CENTURY:
-        raise BadInput("bad-span", "it is a time of a day or more, such as 60d")
+        raise BadInput("bad-span", f"it is a time such as 60d, between 1 and {_CENTURY / _DAY:g} days")
     return text.strip()
 
 
@@ -321,6 +321,6 @@ def _rotation(table: Table) -> tuple[Acceptance, AutoRotation | None]:
     if not every:
         return accept, None
     if every < _DAY:
-        table.wrong("every", "must be a day or more")
+        table.wrong("every", f"must be between 1 and {_CENTURY / _DAY:g} days")
         return accept, None
     return accept, AutoRotation(timedelta(seconds=every), timedelta(seconds=deadline), timedelta(seconds=overlap))

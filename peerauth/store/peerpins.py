@@ -122,7 +122,8 @@ class PeerPins(PeerFiles):
             old = [one for one in old if settings.retires(one) is None]
         after = settings if date is None else _retiring(settings, old, new, date)
         if old:
-            after = replace(after, follows=_entry(after.follows, new.fingerprint, old[-1].fingerprint))
+            endorsed = of if of in old else old[-1]  # of several certificates over one key, the one that it was said of
+            after = replace(after, follows=_entry(after.follows, new.fingerprint, endorsed.fingerprint))
         self._tidy(name, _issued(after, issued))
 
     def _withdraw(self, name: str, new: Certificate, issued: datetime | None) -> None:

@@ -74,19 +74,21 @@ def remember(state: State, news: Iterable[Refusal]) -> None:
 def ask_person(state: State, question: Question, address: str) -> bool:
     """Have a person asked whether this is to be the peer's next certificate; whether it is the one that waits.
 
-    The first of a peer waits, until it is approved, denied or withdrawn; it is written once, however often it comes. The
-    caller has checked the statement that says so. Raises BadInput("too-large"), or as `remember`.
+    The first of a peer waits, until it is approved, denied or withdrawn; it is written once, however often it comes,
+    denied or not. The caller has checked the statement that says so. Raises BadInput("too-large"), or as `remember`.
     """
     if len(question.certificate.der) > LARGEST:
         raise BadInput("too-large", f"the next certificate of {question.peer} is larger than {LARGEST // 1024} KB")
     mine = question.certificate.fingerprint
-    waits = _successor(state.read(FILE), question.peer)
-    if waits is None:
+    before = state.read(FILE)
+    waits = _successor(before, question.peer)
+    if waits is None and all(row.fingerprint != mine for row in _questions(before, question.peer)):
         asked = successor(question, address, datetime.now(UTC))
         with state.changing(FILE) as noted:
             waits = _successor(noted, question.peer)
             if waits is None:
-                _keep(noted, lambda refusal: refusal.successor_of != question.peer)
+                denied = _denied(noted)
+                _keep(noted, lambda row: row.successor_of != question.peer or row.fingerprint in denied)
                 noted[_REFUSALS] = [*noted[_REFUSALS], as_row(asked)]
     return waits in (None, mine)
 
@@ -109,8 +111,12 @@ def forget_peer(state: State, peer: str) -> None:
 def _successor(noted: Mapping[str, Any], peer: str) -> Fingerprint | None:
     """The certificate of which a person is to say whether it is this peer's next."""
     denied = _denied(noted)
-    rows = (row for row in read_rows(noted.get(_REFUSALS)) if row.successor_of == peer and row.fingerprint not in denied)
-    return next((row.fingerprint for row in rows), None)
+    return next((row.fingerprint for row in _questions(noted, peer) if row.fingerprint not in denied), None)
+
+
+def _questions(noted: Mapping[str, Any], peer: str) -> Iterator[Refusal]:
+    """What a person was asked about this peer's next certificate, the denied ones included."""
+    return (row for row in read_rows(noted.get(_REFUSALS)) if row.successor_of == peer)
 
 
 def forget(state: State, fingerprint: Fingerprint) -> None:

@@ -124,8 +124,8 @@ def row_of(name: str, record: Record | None) -> Row | None:
         return None  # restrictions that were never readable: fail closed; the problem is in the list
     settings = next((file.settings for file in notes[::-1] if file.settings), NO_SETTINGS)
     pins = tuple(dict.fromkeys(pin for file in certificates for pin in file.pins))
-    keys = tuple(dict.fromkeys(key for file in certificates for key in file.keys)) if settings.pin == "key" else ()
-    return Peer(name, pins, settings, keys)
+    over = {pin: key for file in certificates for pin, key in zip(file.pins, file.keys, strict=False)}
+    return Peer(name, pins, settings, tuple(over[pin] for pin in pins if pin in over) if settings.pin == "key" else ())
 
 
 def end_of(record: bytes) -> int:

@@ -147,27 +147,30 @@ class Table:
         value = self._get(key, bool, "true or false")
         return default if value is None else bool(value)
 
-    def whole(self, key: str, default: int, low: int = 0, high: int = 2**31) -> int:
+    def whole(self, key: str, default: int, low: int, high: int) -> int:
         """A whole number between low and high."""
-        value = self._get(key, int, "a whole number")
+        value = self._get(key, int, f"a whole number between {low} and {high}")
         number = default if value is None else int(value)
         if not low <= number <= high:
             self.wrong(key, f"must be between {low} and {high}")
             return default
         return number
 
-    def seconds(self, key: str, default: float, low: float = 0.0, high: float = 86400.0) -> float:
+    def seconds(self, key: str, default: float, low: float, high: float) -> float:
         """A duration: a number of seconds, or a text such as "10s", "2m"."""
-        value = self._get(key, (int, float, str), "a number of seconds")
+        size, unit = (1.0, "seconds") if high < _UNITS["w"] else (_UNITS["d"], "days")
+        bounds = f"between {low / size:g} and {high / size:g} {unit}"
+        expected = f'a duration such as 10 or "10s" or "2m", {bounds}'
+        value = self._get(key, (int, float, str), expected)
         if isinstance(value, str):
             span = parse_span(value)
             if span is None:
-                self.wrong(key, 'must be a duration such as 10 or "10s" or "2m"')
+                self.wrong(key, f"must be {expected}")
                 return default
             value = span.total_seconds()
         number = default if value is None else value
         if not low <= number <= high:
-            self.wrong(key, f"must be between {low:g} and {high:g} seconds")
+            self.wrong(key, f"must be {bounds}")
             return default
         return float(number)  # not before: a whole number can be too large for one
 

@@ -150,7 +150,7 @@ def switch(config: Config, peers: PeerSet | None = None) -> tuple[Path, ...]:
         kept = replace_pair(config.key, config.certificate, key_pem, certificate_pem, suffix)
         _publish(config, succession)
         done = replace(succession, phase=Phase.DONE, deadline=None)
-        _save(config, done if peers is None else done.trimmed(peers))
+        _save(config, done if peers is None else done.trimmed(peers, datetime.now(UTC)))
         _remove_next(config)
         return kept
 
@@ -214,7 +214,7 @@ def note(config: Config, replies: Mapping[bytes, Mapping[str, Reply | None]], pe
         before = read_succession(config)
         after = before.noted(replies)
         if after.phase is Phase.DONE:
-            after = after.trimmed(peers)
+            after = after.trimmed(peers, datetime.now(UTC))
         return after if after == before else _save(config, after)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -33,6 +33,7 @@ class Outcome(StrEnum):
 
 
 ANSWERS = frozenset({Outcome.ACCEPTED, Outcome.ASKED, Outcome.REFUSED})  # what a peer itself can say
+_REMEMBERED = timedelta(days=30)  # that a person was asked, whose answer we do not hear
 _NOT_TAKEN = frozenset({Outcome.REFUSED, Outcome.UNREACHABLE})
 
 
@@ -93,6 +94,12 @@ class Errand:
             return False
         reply = self.reply(peer)
         return peer.address is not None or (self.only is not None and not (reply and reply.outcome is Outcome.HEARD))
+
+    def is_open(self, peer: Peer, now: datetime) -> bool:
+        """Whether there is something to see of this peer: it is still to hear it, or a person there was asked lately."""
+        reply = self.reply(peer)
+        asked = reply is not None and reply.outcome is Outcome.ASKED and now - reply.when < _REMEMBERED
+        return self.waits_for(peer) or asked
 
     def noted(self, replies: Mapping[str, Reply | None]) -> Errand:
         """With these replies; None: whether this one has heard it is not known any more. What weighs more stays."""
@@ -157,9 +164,9 @@ class Succession:
         """With these replies, by the statement's data and by name; about what is not under way any more there are none."""
         return replace(self, errands=tuple(e.noted(replies.get(e.statement.data, {})) for e in self.errands))
 
-    def trimmed(self, peers: PeerSet) -> Succession:
-        """Without errands that nobody waits for any more."""
-        kept = [e for e in self.errands if e is self.under_way or any(e.waits_for(peer) for peer in peers)]
+    def trimmed(self, peers: PeerSet, now: datetime) -> Succession:
+        """Without errands that nobody waits for any more, and of which no person was asked lately."""
+        kept = [e for e in self.errands if e is self.under_way or any(e.is_open(peer, now) for peer in peers)]
         return replace(self, errands=tuple(kept[-MOST_ERRANDS:]))
 
 

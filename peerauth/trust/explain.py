@@ -62,8 +62,7 @@ def _stranger(fingerprint: Fingerprint, scene: Scene) -> tuple[str, str]:
             f"somebody may pretend to be {namesake.name}, or it has a new certificate; "
             f"if its owner confirms the fingerprint: peerauth peer remove {namesake.name}; {admit}"
         )
-    name = proposed_name(claim)
-    given = name if name and name not in scene.reserved and name not in scene.peers else "NAME"
+    given = free_name(claim, scene.peers, scene.reserved) or "NAME"
     return more, f"if its owner confirms the fingerprint: {_admitting(fingerprint, scene, given)}"
 
 
@@ -90,6 +89,12 @@ def proposed_name(claim: str) -> str | None:
     name = suggest_name(claim)
     near = re.search(r"[a-z0-9]", claim.lower()) is not None and "\\" not in claim
     return name if near else None
+
+
+def free_name(claim: str, peers: PeerSet, reserved: frozenset[str]) -> str | None:
+    """The same, if nobody has it, and no service or group is made for it: it hands out no more than it says."""
+    name = proposed_name(claim)
+    return None if name in peers or name in reserved else name
 
 
 def quoted(claim: str) -> str:

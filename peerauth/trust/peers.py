@@ -80,7 +80,7 @@ NO_SETTINGS = PeerSettings()
 class Peer:
     """A node that this node knows: a name, one or more pins, and what was noted about it.
 
-    `keys` holds the fingerprints of the public keys and is filled only where `settings.pin` is "key".
+    `keys` holds the fingerprints of the pins' public keys, in their order, and is filled only where `settings.pin` is "key".
     """
 
     name: str

@@ -165,6 +165,7 @@ class _Walk:
         self._accept = self.peer.settings.rotation or accept
         self.steps: list[Step] = []
         self._pins = set(self.peer.pins)
+        self._keys = dict(zip(self.peer.pins, self.peer.keys, strict=False))
         self._follows = dict(self.peer.settings.follows)
         self._rotated = self.peer.settings.rotated
         self._asked: list[Statement] = []
@@ -235,6 +236,7 @@ class _Walk:
         else:
             self._step(one)
         self._pins.add(one.new.fingerprint)
+        self._keys[one.new.fingerprint] = one.new.key_fingerprint
         self._follows[one.new.fingerprint] = one.old.fingerprint
 
     def _withdrawn(self, one: Statement) -> None:
@@ -295,10 +297,10 @@ class _Walk:
         return len(self._pins - over)
 
     def _has_another_successor(self, one: Statement) -> bool:
-        """Rule 2; a certificate that is pinned by its key shares the successor of the others over it."""
-        pin = one.old.fingerprint
+        """Rule 2; a certificate that is pinned by its key shares the successor, over another key, of the others over it."""
+        pin, key = one.old.fingerprint, one.old.key_fingerprint
         return any(
-            new != one.new.fingerprint and (old == pin or (pin not in self._pins and old in self._pins))
+            new != one.new.fingerprint and (old == pin or (self._keys.get(old) == key != self._keys.get(new)))
             for new, old in self._follows.items()
         )
 

@@ -38,6 +38,11 @@ class Result:
         return json.loads(self.out)
 
 
+def short(text: str) -> str:
+    """What was said, with the commands in it as they are where no home need be named (tests/cli/test_typed.py)."""
+    return re.sub(r"\bpeerauth --home (?:'[^']*'|\S+) ", "peerauth ", text)
+
+
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment of a command: nobody's $PEERAUTH_HOME or passphrase decides a test."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("PEERAUTH_", "COV_"))}

@@ -12,9 +12,13 @@ import pytest
 import segno
 
 from peerauth.address import Address
+from peerauth.store.invitations import Invitations
+from peerauth.store.state import State
+from peerauth.trust.fingerprint import Fingerprint
 from peerauth.trust.invitation import Token, read_token
 from tests.cli.conftest import Run
-from tests.cli.running import Terminal, process
+from tests.cli.making import der, make, pem, write
+from tests.cli.running import Terminal, process, short
 
 ADDRESS = ("--address", "db.example:8443")
 
@@ -180,6 +184,18 @@ def test_the_list_says_what_is_open_and_what_is_over(must: Run, home: Path) -> N
     assert states == {opened.id.hex(): "open", named.id.hex(): "revoked", over.id.hex(): "expired"}
 
 
+def test_the_list_says_who_has_joined_and_is_pinned_no_more(must: Run, home: Path) -> None:
+    token, book = made(must, *ADDRESS, "--uses", "2"), Invitations(State(home))
+    for name, who in (("alice", make("alice")), ("bob", make("bob"))):
+        write(home / "peers" / f"{name}.crt", pem(who))
+        pin = Fingerprint.of(der(who))
+        book.count(token.id, pin, datetime.now(UTC))
+        book.settle(token.id, pin, name)
+    (home / "peers" / "bob.crt").unlink()
+    (row,) = must("invite", "--list").out.splitlines()
+    assert row.endswith("\t2 of 2\t\t\talice, bob (removed)")
+
+
 def test_one_is_revoked_or_all(run: Run, must: Run) -> None:
     one, two, three = (made(must, *ADDRESS) for _ in range(3))
     assert must("invite", "--revoke", one.id.hex().upper(), "--json").json == {"revoked": [one.id.hex()]}
@@ -204,7 +220,7 @@ def test_an_encrypted_key_is_not_needed(home: Path, tmp_path: Path) -> None:
 def test_without_a_node_it_says_keygen(tmp_path: Path) -> None:
     result = process("invite", *ADDRESS, "--home", tmp_path)
     assert (result.code, result.out) == (1, "")
-    assert "peerauth keygen" in result.err
+    assert "peerauth keygen" in short(result.err)
 
 
 def test_the_qr_code_is_the_token_and_leaves_standard_output_alone(home: Path) -> None:

@@ -618,15 +618,12 @@ def test_place_where_nobody_is(run: Run, pinned: Path, tmp_path: Path, place: st
 
 
 @pytest.mark.usefixtures("pinned")
-@pytest.mark.parametrize(
-    ("number", "said"), [("0", "greater than or equal to 1"), ("65", "less than or equal to 64"), ("x", "valid integer")]
-)
-def test_number_of_workers_that_cannot_be(run: Run, number: str, said: str) -> None:
+@pytest.mark.parametrize("number", ["0", "65", "-1", "1.5", "x", "", "9" * 30])
+def test_number_of_workers_that_cannot_be(run: Run, number: str) -> None:
     result = run(*SERVE, "--workers", number)
 
     well_said(result, 2)
-    assert "'--workers'" in result.err
-    assert said in result.err
+    assert f"'--workers': '{number}' is no whole number between 1 and 64" in result.err
 
 
 @pytest.mark.usefixtures("pinned")

@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli.conftest import Run
 from tests.cli.making import DAY, Made, fingerprint, make, pem, write
-from tests.cli.running import Terminal, tree
+from tests.cli.running import Terminal, short, tree
 
 ALICE, BOB, OLD = make("alice"), make("bob"), make("old", end=-DAY / 2)
 
@@ -75,7 +75,7 @@ def test_an_empty_list_says_what_to_type(must: Run) -> None:
     result = must("peer", "list")
 
     assert result.out == ""
-    assert "peerauth peer add FILE" in result.err
+    assert "peerauth peer add FILE" in short(result.err)
     assert must("peer", "list", "--json").json == []
 
 
@@ -169,7 +169,8 @@ def test_remove_takes_the_certificate_and_the_notes_away(must: Run, home: Path) 
 
 @pytest.mark.usefixtures("peers")
 def test_remove_tells_a_program_which_pins_are_gone(must: Run) -> None:
-    assert must("peer", "remove", "bob", "--json").json == {"removed": [{"name": "bob", "fingerprints": [fingerprint(BOB)]}]}
+    bob = {"name": "bob", "fingerprints": [fingerprint(BOB)]}
+    assert must("peer", "remove", "bob", "--json").json == {"removed": [bob], "missing": []}
 
 
 @pytest.mark.usefixtures("peers")
@@ -181,6 +182,19 @@ def test_remove_changes_nothing_where_one_is_unknown(run: Run, home: Path) -> No
     assert "there is no peer bop" in result.err
     assert "did you mean bob?" in result.err
     assert tree(home) == before
+
+
+@pytest.mark.usefixtures("peers")
+def test_removing_twice_is_an_error_unless_that_is_what_a_script_means(run: Run, must: Run) -> None:
+    must("peer", "remove", "bob")
+    again = run("peer", "remove", "bob", "alice")
+
+    assert again.code == 1
+    assert "there is no peer bob; nobody was removed" in again.err
+    assert must("peer", "remove", "bob", "--missing-ok").err == "there is no peer bob: nothing is to be removed\n"
+    both = must("peer", "remove", "bob", "alice", "--missing-ok", "--json").json
+    assert ([one["name"] for one in both["removed"]], both["missing"]) == (["alice"], ["bob"])
+    assert run("peer", "remove", "../bob", "--missing-ok").code == 2
 
 
 def test_remove_takes_away_what_is_broken(must: Run, peers: Path) -> None:

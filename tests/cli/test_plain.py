@@ -60,6 +60,29 @@ def _same(command: TyperCommand, parameter: Parameter, value: object) -> bool:
     return True
 
 
+@pytest.mark.parametrize("number", ["-1", "1e400", "nan", "x", "", "1\n2"])
+@pytest.mark.parametrize(
+    ("command", "parameter"),
+    [
+        known
+        for known in _parameters()
+        if known.values[1].type_descriptor.annotation in {int, float} and "-v" not in known.values[1].opts
+    ],
+)
+def test_what_is_no_number_that_is_taken_is_said_with_those_that_are(
+    command: TyperCommand, parameter: Parameter, number: str
+) -> None:
+    command.make_context("it", [], resilient_parsing=True)  # as when it is typed
+    with pytest.raises(typer.BadParameter) as error:
+        parameter.process_value(_context(command), number)
+
+    info = parameter.type_descriptor.parameter_info
+    assert str(info.min) in error.value.message
+    assert info.max is None or str(info.max) in error.value.message
+    assert "Input" not in error.value.message
+    assert "\n" not in error.value.message
+
+
 @pytest.mark.parametrize(("command", "parameter"), _parameters())
 def test_odd_words_mean_the_same_or_are_left_to_typer(command: TyperCommand, parameter: Parameter) -> None:
     values: list[Any] = [None, True, False, 0, 1, -1, 10**6 + 1, *ODD]

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from peerauth.cli.program import COMMANDS, PEER_COMMANDS, LaterCommand, program
+from peerauth.cli.commands import COMMANDS, PEER_COMMANDS
+from peerauth.cli.program import LaterCommand, program
 from tests.cli.making import make, pem, write
 from tests.cli.running import DEADLINE_S, environment
 
@@ -36,7 +37,7 @@ ENGINE = PEERS | {
     "uvloop", "watchfiles",
 }  # fmt: skip
 HELLO = ENGINE | {"click", "httptools", "tempfile", "uvicorn"}
-FIRST = {"main", "program", "command", "plain", "ui"}  # of cli/: what every command goes through
+FIRST = {"main", "program", "command", "commands", "plain", "typed", "ui"}  # of cli/: what every command goes through
 
 
 def _loaded(errors: str) -> set[str]:
@@ -63,8 +64,8 @@ def _held(loaded: set[str], may: set[str], own: set[str], others: int) -> None:
         (["peer", "list"], PEERS, {"peer", "describe"}, 130),
         (["id", "--words"], ON_DISK | {"mnemonic"}, {"identity", "describe", "secret", "reading"}, 130),
         (["invite"], PEERS, {"invite", "peer", "peer_settings", "describe", "reachable"}, 145),
-        (["status"], PEERS, {"status", "describe", "peer", "strangers"}, 145),
-        (["status", "--metrics"], PEERS, {"status", "metrics", "peer", "strangers"}, 145),
+        (["status"], PEERS, {"status", "standing", "describe", "peer", "strangers"}, 146),
+        (["status", "--metrics"], PEERS, {"status", "standing", "metrics", "peer", "strangers"}, 146),
         (["peer", "add", "alice.crt"], PEERS, {"peer", "peer_add", "peer_settings", "secret", "reading"}, 140),
     ],
     ids=lambda words: " ".join(words) if isinstance(words, list) else "",

@@ -25,7 +25,7 @@ from peerauth.trust.peers import PeerSet
 from peerauth.trust.succession import Question
 from tests.cli.conftest import Run
 from tests.cli.making import DAY, Made, der, fingerprint, make, pem, write
-from tests.cli.running import Terminal, tree
+from tests.cli.running import Terminal, short, tree
 from tests.support.pool import certificates
 
 NOW = datetime.now(UTC)
@@ -69,7 +69,7 @@ def test_why_shows_the_words_of_the_log_newest_first(must: Run, home: Path, caro
     assert "from 10.0.0.7:5001 at 'db'" in shown[1]
     assert f"who presents {fingerprint(carol)}: the certificate is not pinned (unknown)" in shown[1]
     command = f"peerauth peer approve {fingerprint(carol)[:23]} --name carol"
-    assert f"hint: if its owner confirms the fingerprint: {command}" in shown[1]
+    assert f"hint: if its owner confirms the fingerprint: {command}" in short(shown[1])
 
 
 def test_why_shows_twenty_and_says_how_many_more_there_are(must: Run, home: Path) -> None:
@@ -180,7 +180,19 @@ def test_without_a_name_the_whole_command_is_shown(run: Run, carol: Made) -> Non
     part = fingerprint(carol)[:23]
     failed = run("peer", "approve", part.lower())
     assert (failed.code, failed.out) == (2, "")
-    assert failed.err.rstrip().endswith(f": peerauth peer approve {part} --name carol")
+    assert short(failed.err).rstrip().endswith(f": peerauth peer approve {part} --name carol")
+
+
+@pytest.mark.parametrize("why", ["allowed", "in-a-group", "pinned"])
+def test_no_name_is_proposed_that_would_hand_out_more_than_it_says(run: Run, home: Path, carol: Made, why: str) -> None:
+    service, group = '[[serve]]\nlisten = ":1"\nallow = ["carol"]', '[groups]\noperators = ["carol"]'
+    if why == "pinned":
+        write(home / "peers" / "carol.crt", pem(make("carol")))
+    else:
+        (home / "config.toml").write_text(f'[node]\nname = "node"\n{service if why == "allowed" else group}\n')
+    failed = run("peer", "approve", fingerprint(carol))
+    assert (failed.code, failed.out) == (2, "")
+    assert short(failed.err).rstrip().endswith(f"choose one: peerauth peer approve {fingerprint(carol)} --name NAME")
 
 
 def test_a_part_of_the_fingerprint_is_enough_with_a_yes_only(run: Run, home: Path, carol: Made) -> None:
@@ -290,12 +302,12 @@ def test_the_denied_are_hidden_and_cannot_be_approved_until_it_is_taken_back(run
     pin = fingerprint(carol)
     assert must("peer", "deny", pin[:11], "--json").json == {"denied": [pin]}
     assert must("peer", "pending").out == ""
-    assert "denied: 1; to see them: peerauth peer pending --all" in must("peer", "pending").err
+    assert "denied: 1; to see them: peerauth peer pending --all" in short(must("peer", "pending").err)
     assert "denied 20" in must("peer", "pending", "--all").out
     failed = run("peer", "approve", pin, "--name", "carol", "--json")
     assert (failed.code, failed.json["error"]["code"]) == (1, "denied")
     assert names(must) == []
-    assert failed.json["error"]["hint"].endswith(f"peerauth peer deny --undo {pin}")
+    assert short(failed.json["error"]["hint"]).endswith(f"peerauth peer deny --undo {pin}")
     assert must("peer", "deny", "--undo", pin, "--json").json == {"shown_again": [pin]}
     must("peer", "approve", pin, "--name", "carol")
     assert names(must) == ["carol"]
@@ -314,7 +326,7 @@ def test_a_peers_next_certificate_is_pinned_beside_the_old_one_which_is_retired(
     assert "which is to be retired on 2030-01-31" in must("peer", "pending").out
     assert must("why").out == "", "nobody was refused"
     came(home, der(new))
-    assert f"the fingerprint: peerauth peer approve {fingerprint(new)}\n" in must("why").out
+    assert f"the fingerprint: peerauth peer approve {fingerprint(new)}\n" in short(must("why").out)
     for words in (("--name", "bob"), ("--note", "x")):
         assert run("peer", "approve", fingerprint(new), *words).code == 2
     assert must("peer", "approve", fingerprint(new)).out == f"alice {fingerprint(new)}\n"

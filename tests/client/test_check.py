@@ -144,7 +144,7 @@ async def test_each_side_that_does_not_know_the_other_is_named_with_what_to_type
     assert f"peerauth peer scan 127.0.0.1:{node.port} --add NAME --expect FINGERPRINT" in (neither.troubles[0].hint or "")
     assert str(identity("node").certificate.fingerprint) in neither.troubles[0].message
     assert neither.troubles[1].hint == (
-        f"there: peerauth peer approve {own} --name alice; "
+        f"there: peerauth peer approve {own} --name alice, "
         f"or with our certificate: peerauth peer add alice.crt --expect {own}"
     )
     assert there(neither).code == "unknown"

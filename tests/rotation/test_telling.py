@@ -250,12 +250,14 @@ async def test_compromised_while_a_rotation_is_under_way_breaks_with_its_next_ke
 async def test_after_a_break_that_was_mended_by_a_file_the_next_break_is_asked_about_too(tmp_path: Path) -> None:
     async with company(tmp_path, 1) as (node, (other,)):
         assert "a person there is asked" in (await rotate(node, "--compromised")).out
+        assert "a person there is asked" in (await rotate(node, "--status")).out
         other.knows(node)  # and not by `peer approve`
         admitted = node.pin
         async with asyncio.timeout(DEADLINE_S):
             while node.pin == admitted:
                 await rotate(node, "--wait")
         assert "a person there is asked" in (await rotate(node, "--compromised")).out
+        assert "a person there is asked" in (await rotate(node, "--status")).out
         asked = [one for one in strangers(State(other.home)) if one.successor_of]
         assert [one.fingerprint for one in asked] == [node.pin]
 

@@ -12,8 +12,8 @@ import pytest
 
 from peerauth.client.invitation import Joining
 from peerauth.control.invitation import Joined
-from peerauth.errors import ConnectFailed, TrustRefused
-from peerauth.server import invitation
+from peerauth.errors import ConnectFailed, PeerAuthError, TrustRefused
+from peerauth.server import invitation, removals
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.trust.identity import KeyType, new_key, self_signed
 from peerauth.trust.peers import PeerSettings
@@ -270,3 +270,36 @@ async def test_settings_of_an_invitation_do_not_touch_who_is_pinned(home: Home) 
     async with inviting(home) as node:
         await join("alice", invite(home.home, node.port, tags=("admin",)))
     assert PeerDirectory(home.path).refresh().peers["alice"].settings == PeerSettings(tags=("guest",))
+
+
+@pytest.mark.parametrize("seen", [True, False], ids=["seen", "before-it-is-seen"])
+@on_loops("asyncio")
+async def test_whose_file_was_deleted_does_not_come_back_by_a_token(home: Home, *, seen: bool) -> None:
+    home.pin("alice")
+    async with inviting(home) as node:
+        token = invite(home.home, node.port, uses=3)
+        (home.path / "alice.crt").unlink()
+        if seen:
+            await node.hears("peer-removed", peer="alice")
+        assert "was removed since" in (await refused("alice", token)).message
+        assert not (await join("bob", token)).answer.already
+    async with inviting(home) as later:
+        again = proper(token, identity("alice"))
+        assert "was removed since" in str(await say(later.port, identity("alice"), again))
+        assert set(pinned(home)) == {"bob"}
+
+
+@on_loops("asyncio")
+async def test_what_cannot_be_noted_is_said_and_holds_as_long_as_the_server_runs(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise PeerAuthError("cannot-write", "the disk is full")
+
+    home.pin("alice")
+    async with inviting(home) as node:
+        token = invite(home.home, node.port)
+        monkeypatch.setattr(removals, "_write", full)
+        (home.path / "alice.crt").unlink()
+        await node.hears("problem", code="not-noted")
+        assert "was removed since" in (await refused("alice", token)).message

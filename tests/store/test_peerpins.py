@@ -46,6 +46,19 @@ def of(*certificates: Certificate) -> set[Fingerprint]:
     return {one.fingerprint for one in certificates}
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_of_two_certificates_over_a_pinned_key_the_one_that_spoke_is_followed(yard: Yard, *, first: bool) -> None:
+    key = new_key(KeyType.P256)
+    pair = self_signed(key, "one", NOW), self_signed(key, "two", NOW)
+    yard.pin("alice", *pair, settings='pin = "key"\n')
+    directory = PeerDirectory(yard.path)
+    directory.refresh()
+    assert directory.peer("alice").keys == (pair[0].certificate.key_fingerprint,) * 2, "one for each pin"
+    spoke = pair[0 if first else 1].certificate
+    directory.succeed("alice", C, SOON, of=spoke, issued=NOW)
+    assert noted(directory).follows == ((C.fingerprint, spoke.fingerprint),)
+
+
 def noted(directory: PeerDirectory) -> PeerSettings:
     return directory.peer("alice").settings
 

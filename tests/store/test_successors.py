@@ -19,7 +19,7 @@ def question(peer: str, name: str) -> Question:
 
 
 def waiting(state: State) -> dict[str | None, Stranger]:
-    return {one.successor_of: one for one in strangers(state)}
+    return {one.successor_of: one for one in strangers(state) if one.denied is None}
 
 
 def test_the_first_waits_and_another_does_not_take_its_place(tmp_path: Path) -> None:
@@ -42,6 +42,20 @@ def test_what_a_person_has_denied_keeps_nobody_from_being_asked_about_another(tm
     assert ask_person(state, question("alice", "x"), "10.0.0.1:5")
     assert not ask_person(state, question("alice", "b"), "10.0.0.1:5")
     assert waiting(state)["alice"].certificate == identity("x").certificate.der
+
+
+def test_what_a_person_has_denied_is_not_written_again_however_often_it_comes(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    names = ("b", "x")
+    for name in names:
+        assert ask_person(state, question("alice", name), "10.0.0.1:5")
+        deny(state, [identity(name).certificate.fingerprint.digest.hex()], NOW)
+    before = state.path("refused").stat()
+    for name in names * 2:
+        assert ask_person(state, question("alice", name), "10.0.0.2:6")
+    after = state.path("refused").stat()
+    assert (after.st_mtime_ns, after.st_ino) == (before.st_mtime_ns, before.st_ino)
+    assert {one.certificate for one in strangers(state)} == {identity(name).certificate.der for name in names}
 
 
 def test_what_is_withdrawn_waits_no_more_and_nothing_else_is_forgotten(tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +22,7 @@ from peerauth.errors import PeerAuthError
 from peerauth.server.desk import Visit
 from peerauth.store.pairing import Pairing
 from peerauth.tls.alerts import Truncated
-from peerauth.trust.pairing import Stage
+from peerauth.trust.pairing import Stage, Window
 from tests.support.dropin import DEADLINE_S
 from tests.support.engine import Yard, identity, on_loops, running
 from tests.support.pairing import WRONG, Initiator, Open, exchange, open_window, pin, pins, talking
@@ -61,6 +63,25 @@ async def test_two_wrong_codes_do_not(tmp_path: Path) -> None:
         assert await alice(node.address, node.window.code) == "paired"
         assert (pins(node.home), alice.pinned) == ({"alice": [pin("alice")]}, [pin("node")])
         assert [event.code for event in node.events if event.event == "refused"] == ["wrong-code"] * 2
+
+
+@on_loops("asyncio")
+async def test_no_guess_holds_the_loop_while_it_is_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Locks and syncs wait for a disk; whoever guesses makes nobody else wait for it."""
+    threads: list[int] = []
+    real = Pairing.change
+
+    def change(self: Pairing, *facts: Any, **more: Any) -> Window:  # noqa: ANN401 - as they are
+        threads.append(threading.get_ident())
+        return real(self, *facts, **more)
+
+    monkeypatch.setattr(Pairing, "change", change)
+    async with open_window(tmp_path) as node:
+        assert await Initiator("mallory")(node.address, WRONG) == "wrong-code"
+        assert await Initiator()(node.address, node.window.code) == "paired"
+        await until(lambda: node.stages == [Stage.WRONG, Stage.PAIRED])
+    assert len(threads) == 6, "two guesses begin, one is wrong; the other is proven, pinned, and heard"
+    assert threading.get_ident() not in threads
 
 
 async def _begin(address: Address, start: asyncio.Event, ready: asyncio.Semaphore) -> str:

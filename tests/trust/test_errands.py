@@ -129,15 +129,27 @@ def test_what_nobody_waits_for_goes_and_what_is_withdrawn_waits_for_clients_too(
     alice, dave = peer("alice"), peer("dave", PINS[1], address=None)
     peers = PeerSet.of([alice, dave])
     done = replace(telling(), phase=Phase.DONE)
-    assert done.trimmed(peers) == done
+    assert done.trimmed(peers, NOW) == done
     answered = done.noted({statement().data: {"alice": said(Outcome.REFUSED)}})
-    assert answered.trimmed(peers).errands == (), "a client asks for what is public by itself"
+    assert answered.trimmed(peers, NOW).errands == (), "a client asks for what is public by itself"
     withdrawn = Errand(statement(Kind.WITHDRAWN), only=frozenset({"dave"}))
     waiting = Succession(Phase.DONE, (withdrawn,))
-    assert waiting.trimmed(peers) == waiting
+    assert waiting.trimmed(peers, NOW) == waiting
     assert not list(waiting.missing(peers))
-    assert waiting.noted({withdrawn.statement.data: {"dave": said(Outcome.HEARD, PINS[1])}}).trimmed(peers).errands == ()
-    assert waiting.trimmed(PeerSet.of([alice])).errands == (), "nobody waits for who is no peer any more"
+    assert (
+        waiting.noted({withdrawn.statement.data: {"dave": said(Outcome.HEARD, PINS[1])}}).trimmed(peers, NOW).errands == ()
+    )
+    assert waiting.trimmed(PeerSet.of([alice]), NOW).errands == (), "nobody waits for who is no peer any more"
+
+
+def test_that_a_person_was_asked_is_not_forgotten_at_once() -> None:
+    """What they said is not heard, so it does not stand there for ever either."""
+    peers, month = PeerSet.of([peer("alice")]), timedelta(days=30)
+    asked = replace(telling(), phase=Phase.DONE).noted({statement().data: {"alice": said(Outcome.ASKED)}})
+    assert asked.trimmed(peers, NOW + month - timedelta(seconds=1)) == asked
+    assert not list(asked.missing(peers)), "it is not told again"
+    assert asked.trimmed(peers, NOW + month + timedelta(seconds=1)).errands == ()
+    assert asked.noted({statement().data: {"alice": said(Outcome.ACCEPTED, after=1)}}).trimmed(peers, NOW).errands == ()
 
 
 replies = st.builds(

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peerauth.trust.continuity import Kind, Statement
+from peerauth.trust.fingerprint import Fingerprint
 from peerauth.trust.identity import KeyType, new_key, self_signed
 from peerauth.trust.peers import Acceptance, Peer, PeerSet, PeerSettings
 from peerauth.trust.succession import AHEAD, LONGEST_OVERLAP, MOST, Bearer, Outcome, Verdict, judge, leading_from
@@ -331,6 +332,11 @@ def test_what_was_said_with_a_lost_key_in_between_is_skipped() -> None:
 # Pinned by key
 
 
+def another_of(peer: Peer, follows: tuple[tuple[Fingerprint, Fingerprint], ...]) -> Peer:
+    """The same peer, of which this was followed."""
+    return replace(peer, settings=replace(peer.settings, follows=follows))
+
+
 def test_where_the_key_is_pinned_any_certificate_over_it_speaks_for_it() -> None:
     key = new_key(KeyType.P256)
     one, two = self_signed(key, "one", NOW), self_signed(key, "two", NOW)
@@ -342,6 +348,15 @@ def test_where_the_key_is_pinned_any_certificate_over_it_speaks_for_it() -> None
     follows = ((fingerprint("c"), one.certificate.fingerprint),)
     another = verdict([said], peer=replace(peer, pins=pins, settings=replace(settings, follows=follows)), by="b")
     assert (another.outcome, another.conflict) == (Outcome.REFUSED, True)
+    both = (one.certificate.fingerprint, two.certificate.fingerprint, fingerprint("c"))
+    keys = (peer.keys[0], peer.keys[0], identity("c").certificate.key_fingerprint)
+    beside = replace(another_of(peer, follows), pins=both, keys=keys)
+    third = verdict([said], peer=beside, by="b")
+    assert (third.outcome, third.conflict) == (Outcome.REFUSED, True)
+    own = replace(beside, keys=(keys[2], *keys[1:]))  # the one that was followed is over a key of its own
+    assert verdict([said], peer=own, by="b").outcome is Outcome.ACCEPTED
+    renewed = ((two.certificate.fingerprint, one.certificate.fingerprint),)  # nobody else's: it is the same key
+    assert verdict([said], peer=another_of(beside, renewed), by="b").outcome is Outcome.ACCEPTED
     by_certificate = replace(peer, settings=PeerSettings(), keys=())
     assert verdict([said], peer=by_certificate, by="b").outcome is Outcome.REFUSED
 
