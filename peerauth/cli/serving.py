@@ -98,12 +98,6 @@ def _serve(ui: Ui, job: Job, workers: int, reports: Reports) -> None:
         raise
 
 
-def _run_applications(services: tuple[Service, ...]) -> bool:
-    from peerauth.store.kind_app import App
-
-    return any(isinstance(service.kind, App) for service in services)
-
-
 def _end_soon() -> None:
     """Python waits at its end for threads that an application has left hanging: not for long."""
     import threading
@@ -210,7 +204,7 @@ async def _alone(job: Job, reports: Reports) -> None:
     told = _listen_to_signals(server, reload, reports)
     ended: signal.Signals | None = None
     try:
-        if _run_applications(job.services):
+        if site.imports:
             ended = await unless_told(site.open(), told)
         else:  # it takes no time, and what is said first is where they listen
             await site.open()
@@ -233,7 +227,7 @@ async def _alone(job: Job, reports: Reports) -> None:
             if len(server.live):
                 reports.stopping(len(server.live), server.limits.drain)
             await server.drain(told.get())
-    if _run_applications(site.job.services):
+    if site.imports:
         _end_soon()
 
 

@@ -82,7 +82,7 @@ class Doors:
             for service, number in zip(services, kept, strict=True):
                 before = None if number is None else self._doors[number].service
                 stays = before is not None and is_the_same(before, service)
-                offers.append(None if stays else await make_offer(service, self._audit, self._config))
+                offers.append(None if stays else await make_offer(service, self._audit, self._config, aside=True))
         except BaseException:
             await discard(offers)
             raise

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 from peerauth.address import Address
 from peerauth.errors import BadInput, PeerAuthError
@@ -19,13 +19,11 @@ from peerauth.server.change import Rows, Sockets, send_config, send_number, send
 from peerauth.server.job import Job
 from peerauth.server.offers import EVERY_SPEECH
 from peerauth.server.plan import Plan, taken_over, unchanged
-from peerauth.server.site import open_new
+from peerauth.server.site import PATIENCE, open_new
 from peerauth.server.watched import Watched
 from peerauth.server.worker import ABANDON, GO_OVER, STEP_BACK, Estate
 from peerauth.store.config import read_config
 from peerauth.store.socketfile import SocketFile
-
-PATIENCE: Final = 30.0  # seconds for a worker to make an application ready, or whatever it is
 
 
 @dataclass

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final, Protocol, TypeVar
 
 from peerauth.address import Address
+from peerauth.errors import BadInput
 from peerauth.net.sockets import bound_address, let_join, open_listeners
 from peerauth.server.doors import discard
 from peerauth.server.job import Job
@@ -19,6 +20,7 @@ from peerauth.server.offers import Offer
 from peerauth.server.plan import Plan, as_said, taken_over, unchanged
 from peerauth.server.server import Server
 from peerauth.store.config import Service, read_config
+from peerauth.store.kinds import App
 from peerauth.store.socketfile import SocketFile
 from peerauth.store.tunnels import Tunnel
 
@@ -27,6 +29,7 @@ Place = tuple[Service | Tunnel, Address]
 T = TypeVar("T")
 U = TypeVar("U")
 R_co = TypeVar("R_co", covariant=True)
+PATIENCE: Final = 30.0  # seconds to make ready whatever a configuration asks for
 Held = Sequence[tuple[Address, Sequence[socket.socket]]]
 
 
@@ -45,6 +48,7 @@ class Site:
         self.server = server
         self._ways: list[Sockets] = []  # of the tunnels, in their order
         self._ready: list[Offer | None] = []
+        self.imports = _has_applications(job)  # code of others is, or was, loaded here
 
     @property
     def held(self) -> list[tuple[Service | Tunnel, Sockets]]:
@@ -72,6 +76,7 @@ class Site:
     async def prepare(self, plan: Plan) -> None:
         """Do what may fail. Raises PeerAuthError, and nothing has changed."""
         await self.abandon()
+        self.imports |= _has_applications(plan.after)
         self._ready = await self.server.doors.prepare(plan.after.services, plan.services)
 
     async def abandon(self) -> None:
@@ -97,6 +102,10 @@ class Site:
             if number not in plan.tunnels and tunnels is not None:
                 self.server.close_listening(tunnels.close(old, config.limits.drain))
         self.job = plan.after
+
+
+def _has_applications(job: Job) -> bool:
+    return any(isinstance(service.kind, App) for service in job.services)
 
 
 def open_new(
@@ -161,7 +170,7 @@ class Reload:
 
         try:
             doors, ways = open_new(plan, held, open_at, open_at)
-            await site.prepare(plan)
+            await _in_time(site.prepare(plan))
         except BaseException:
             server.close_listening(new)
             let_join((sock for _, sockets in held for sock in sockets), may=False)
@@ -170,3 +179,14 @@ class Reload:
         for event in taken_over(plan, restart):
             server.report(event)
         self._told()
+
+
+async def _in_time(preparing: Coroutine[Any, Any, None]) -> None:
+    clock = asyncio.timeout(PATIENCE)
+    try:
+        async with clock:
+            await preparing
+    except TimeoutError:
+        if not clock.expired():
+            raise
+        raise BadInput("not-prepared", f"a service did not get ready in {PATIENCE:g} s") from None

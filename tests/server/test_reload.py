@@ -285,10 +285,10 @@ def test_worker_that_cannot_get_ready_keeps_all_of_them_as_they_are(home: Home, 
     patch = f"""
 import os, peerauth.server.doors as doors
 real = doors.make_offer
-async def once(service, *more):
+async def once(service, *more, **how):
     if service.name == "two":
         os.close(os.open({str(tmp_path / "taken")!r}, os.O_CREAT | os.O_EXCL))
-    return await real(service, *more)
+    return await real(service, *more, **how)
 doors.make_offer = once
 """
     with up(home, 2, "one", program=with_patch(patch)) as node, node.call(caller, "one") as tls:
