@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any, Final, Protocol, TypeVar
 
 from peerauth.address import Address
@@ -29,6 +30,7 @@ Place = tuple[Service | Tunnel, Address]
 T = TypeVar("T")
 U = TypeVar("U")
 R_co = TypeVar("R_co", covariant=True)
+_ALONE: Final = 0  # the number of the only worker
 PATIENCE: Final = 30.0  # seconds to make ready whatever a configuration asks for
 Held = Sequence[tuple[Address, Sequence[socket.socket]]]
 
@@ -161,7 +163,9 @@ class Reload:
         site, server = self._site, self._site.server
         data = read_config(site.job.config.path.parent)
         after, restart = site.job.after(data, server.live.share.tally.most)
-        plan = Plan.of(site.job, after)
+        commands = site.job.commands
+        assert commands is not None, "who follows config.toml can run what it asks for"
+        plan = Plan.of(site.job, replace(after, services=commands.start(after.services)))
         held, new = [(thing.listen, sockets) for thing, sockets in site.held], []
 
         def open_at(address: Address, file: SocketFile, *, joining: bool) -> Sockets:
@@ -169,12 +173,18 @@ class Reload:
             return sockets
 
         try:
+            await commands.until_ready()
             doors, ways = open_new(plan, held, open_at, open_at)
             await _in_time(site.prepare(plan))
+            commands.are_ready()  # none has ended meanwhile
         except BaseException:
+            commands.abandon()
+            await site.abandon()
             server.close_listening(new)
             let_join((sock for _, sockets in held for sock in sockets), may=False)
             raise
+        commands.go_over(plan.after.services, [_ALONE], plan.after.config.limits.drain)
+        server.doors.left = lambda backend: commands.left(backend, _ALONE)
         site.go_over(plan, doors, ways)
         for event in taken_over(plan, restart):
             server.report(event)

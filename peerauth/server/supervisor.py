@@ -249,9 +249,7 @@ class Supervisor:
                 self._is_ready(worker)
             elif kind == "failed":
                 self._has_failed(worker, value)
-            elif kind == "prepared":
-                self._reloading.heard(worker, value, self._workers)
-            else:
+            elif not self._reloading.heard(worker, kind, value, self._workers):
                 self._speaker.pass_on(worker.number + 1, kind, value)
         return heard
 
@@ -303,7 +301,8 @@ class Supervisor:
 
     def _look_at_commands(self) -> None:
         """Once after each signal, SIGCHLD among them, is often enough."""
-        ended = self._job.ended() if self._job.ended is not None and self._stopping is None else None
+        commands = self._job.commands if self._stopping is None else None
+        ended = commands.tend() if commands is not None else None
         if ended is not None:
             self._speaker.say(ended)
             self._stop(DRAIN)

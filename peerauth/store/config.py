@@ -12,7 +12,7 @@ from peerauth.address import Address
 from peerauth.errors import BadInput, printable
 from peerauth.store.document import Document
 from peerauth.store.files import read_bounded, shown
-from peerauth.store.kinds import Hello, Kind, OnUnknown, check_on_unknown, read_kind
+from peerauth.store.kinds import Command, Hello, Kind, OnUnknown, check_on_unknown, read_kind
 from peerauth.store.schema import Table, parse_span, parse_toml, read_acceptance, read_address
 from peerauth.store.socketfile import SocketFile, read_socket_file
 from peerauth.store.tunnels import Tunnel, read_tunnel
@@ -60,6 +60,11 @@ class Service:
     def policies(self) -> tuple[Policy, ...]:
         """Its own, and those of its routes."""
         return (self.policy, *(route.policy for route in self.routes or ()))
+
+    @property
+    def backend(self) -> str | None:
+        """The path of the socket at which its command serves; None while it has none."""
+        return self.kind.backend.path if isinstance(self.kind, Command) and self.kind.backend else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -304,6 +304,45 @@ doors.make_offer = once
         ping(tls)
 
 
+LATE = """
+import os, time, peerauth.server.worker as w
+real = w._Worker._go_over
+def late(self):
+    while self._number == 1 and not os.path.exists({path!r}):
+        time.sleep(0.01)
+    real(self)
+w._Worker._go_over = late
+"""
+
+
+def test_it_is_said_when_all_workers_have_gone_over(home: Home, tmp_path: Path) -> None:
+    """Who hears it can count on it that nobody serves by the old file any more."""
+    path = tmp_path / "go"
+    with up(home, 2, "one", program=with_patch(LATE.format(path=str(path)))) as node:
+        node.write(node.service("two"))
+        node.serving.send(signal.SIGHUP)
+        node.serving.until(lambda: not node.is_shut("two"))
+        node.serving.send(signal.SIGUSR1)
+        node.serving.hears("status")
+        assert node.serving.told("reloaded") == []
+        path.touch()
+        node.serving.hears("reloaded")
+        assert node.is_shut("one")
+
+
+def test_worker_that_does_not_go_over_is_ended(home: Home, tmp_path: Path) -> None:
+    """It would let in by the old file who is not meant to come in any more."""
+    caller = Caller(home.pin("alice"))
+    patch = f"{LATE.format(path=str(tmp_path / 'never'))}\nimport peerauth.server.reloading as r; r.PATIENCE = 1.0"
+    with up(home, 2, "one", program=with_patch(patch)) as node:
+        node.write(node.service("two"))
+        assert node.reload().endswith("1 new, 1 gone")
+        assert node.is_shut("one")
+        node.serving.hears("worker-ended", worker=2)
+        for _ in range(6):
+            node.call(caller, "two").close()
+
+
 def test_a_server_that_the_command_line_describes_does_not_follow_config_toml(home: Home) -> None:
     caller = Caller(home.pin("alice"))
     with target(echo) as where:
