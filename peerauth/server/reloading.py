@@ -183,7 +183,8 @@ class Reloading:
         self._asked = self._under_way = None
         self._commands.abandon()
         _close(new)
-        self._say(unchanged(error))
+        for event in unchanged(error):
+            self._say(event)
 
     def _begin(self, change: _UnderWay, data: bytes, workers: list[Watched]) -> None:
         self._number += 1

@@ -157,7 +157,8 @@ class Reload:
             try:
                 await self._go_over()
             except Exception as error:  # noqa: BLE001 - of somebody's application, perhaps: all goes on as before
-                self._site.server.report(unchanged(as_said(error)))
+                for event in unchanged(as_said(error)):
+                    self._site.server.report(event)
 
     async def _go_over(self) -> None:
         site, server = self._site, self._site.server

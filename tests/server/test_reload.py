@@ -62,6 +62,8 @@ class Node:
             socket.create_connection(("127.0.0.1", self.ports[name]), DEADLINE_S).close()
         except ConnectionRefusedError:
             return True
+        except ConnectionResetError:  # it is being closed in this very moment
+            return False
         return False
 
 
@@ -194,6 +196,13 @@ def test_broken_configuration_changes_nothing_and_is_reported_with_its_line(home
             assert f"config.toml:{line}: " in said
             assert words in said
             ping(tls)
+        home.configure('[[serve]]\nlisten = 3\n[limit]\n[limits]\ndrain = "x"')
+        times = len(node.serving.told("problem"))
+        node.serving.send(signal.SIGHUP)
+        node.serving.hears("problem", times=times + 3)
+        every = node.serving.told("problem")[times:]
+        assert [str(event["message"]).partition("config.toml:")[2][:1] for event in every] == ["4", "5", "7"]
+        assert "did you mean 'limits'?" in [event.get("hint") for event in every]
         (home.home / "config.toml").unlink()
         node.reload("problem", code="no-config")
         node.call(caller, "one").close()
