@@ -9,7 +9,6 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -250,7 +249,7 @@ def _shown(site: Site) -> Iterator[None]:
 
     from peerauth.server.window import Standing, Window
 
-    standing = Standing(lambda: site.places, site.server.live.share.tally, datetime.now(UTC))
+    standing = Standing(site.job.config, lambda: site.places, site.server.live.share.tally)
     window = Window(site.job.config.path.parent, lambda: standing.facts(1))
     window.open()
     if (descriptor := window.fd) is None:

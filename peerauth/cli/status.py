@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from peerauth.cli.command import command
 from peerauth.cli.ui import Ui
-from peerauth.errors import BadInput, UsageError, counted, printable
+from peerauth.errors import BadInput, PeerAuthError, UsageError, counted, printable
 from peerauth.trust import expiry
 from peerauth.trust.expiry import Ending
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 NEEDS_A_PERSON = 1  # exit code with --check
 _SHOWN = 20  # of peers and problems, for a person
+_NOT_TAKEN_OVER = "cannot be used as it is, and was not taken over: what runs goes by what it was before"
 _HORIZON = timedelta(days=60)  # who ends later is only counted
 
 
@@ -39,7 +41,10 @@ class Rotation:
 
 @dataclass(frozen=True)
 class Status:
-    """What was found. `attention`: what needs a person, each with what to type."""
+    """What was found. `attention`: what needs a person, each with what to type.
+
+    `mistakes`: what is wrong with config.toml; then `config` is what a server that runs here says that this node is.
+    """
 
     config: Config
     now: datetime
@@ -53,6 +58,7 @@ class Status:
     pending: tuple[Stranger, ...]
     invitations: tuple[Invitation, ...]  # those that somebody may still come in by
     rotation: Rotation | None
+    mistakes: tuple[PeerAuthError, ...]
     attention: list[tuple[str, str | None]] = field(default_factory=list)
 
     def within(self, days: int) -> list[Ending]:
@@ -77,11 +83,9 @@ def status(
 
     Who waits to be approved, open invitations and a rotation under way are said where there are any.
     """
-    from peerauth.cli.peer import open_peers
-
     if metrics and ui.json:
         raise UsageError("usage", "--metrics and --json exclude each other: choose one")
-    found = _find(*open_peers(ui), datetime.now(UTC))
+    found = _find(*_read(ui.home), datetime.now(UTC))
     if metrics:
         from peerauth.cli.metrics import exposition
 
@@ -96,12 +100,41 @@ def status(
         raise typer.Exit(NEEDS_A_PERSON)
 
 
-def _find(config: Config, directory: PeerDirectory, now: datetime) -> Status:
+def _read(home: Path) -> tuple[Config, tuple[PeerAuthError, ...]]:
+    """What this node is, by config.toml; where that has mistakes, by a server that runs here, and the mistakes."""
+    from peerauth.store.config import load_config
+
+    try:
+        return load_config(home), ()
+    except BadInput as error:
+        config = _running(home)
+        if config is None:
+            raise
+        return config, (error, *error.also)
+
+
+def _running(home: Path) -> Config | None:
+    from peerauth.server.window import NODE, look
+    from peerauth.store.config import FILE_NAME, Config
+
+    for server in look(home):
+        node = server.get("node")
+        found = [node.get(key) for key in NODE] if isinstance(node, dict) else [None]
+        if all(isinstance(value, str) for value in found):
+            name, key, certificate, peers = map(str, found)
+            return Config(home / FILE_NAME, name, Path(key), Path(certificate), Path(peers))
+    return None
+
+
+def _find(config: Config, mistakes: tuple[PeerAuthError, ...], now: datetime) -> Status:
     from peerauth.cli.strangers import waiting
     from peerauth.server.window import look
     from peerauth.store.invitations import Invitations
+    from peerauth.store.peerdir import PeerDirectory
     from peerauth.store.state import SERVING, State
 
+    directory = PeerDirectory(config.peers)
+    directory.refresh()
     home = config.path.parent
     state = State(home)
     near = sorted(directory.endings(now + _HORIZON), key=lambda ending: (ending.seconds, ending.name))
@@ -122,8 +155,10 @@ def _find(config: Config, directory: PeerDirectory, now: datetime) -> Status:
         tuple(stranger for stranger in waiting(state, directory) if stranger.denied is None),
         tuple(invitation for invitation in Invitations(state).all() if invitation.over(now) is None),
         rotation,
-        attention,
+        mistakes,
+        [*((mistake.message, mistake.hint) for mistake in mistakes), *attention],
     )
+    attention = found.attention
     for ending in (*found.expired, *found.within(expiry.URGENT)):
         text = f"the certificate of {ending.name} {expiry.sentence(ending.not_after, now)}"
         attention.append((text, expiry.advice(ending.name, ending.not_after, now)))
@@ -175,6 +210,9 @@ def _facts(found: Status) -> dict[str, Any]:
     return {
         "name": found.config.name,
         "home": found.config.path.parent,
+        "config_mistakes": [
+            {"code": mistake.code, "message": mistake.message, "hint": mistake.hint} for mistake in found.mistakes
+        ],
         "certificate": None if found.own is None else _ending_facts(found.own, now),
         "peers": found.peers,
         "expired": [_ending_facts(ending, now) for ending in found.expired],
@@ -214,6 +252,7 @@ def _lines(ui: Ui, found: Status) -> list[tuple[str, str]]:
     lines = [
         ("name", found.config.name),
         ("home", ui.path(found.config.path.parent)),
+        *([("config.toml", _NOT_TAKEN_OVER)] if found.mistakes else []),
         ("fingerprint", str(own.fingerprint) if own else "none"),
         ("certificate", expiry.sentence(own.not_after, found.now) if own else "none that can be used"),
         ("peers", _peers(found)),
@@ -222,7 +261,7 @@ def _lines(ui: Ui, found: Status) -> list[tuple[str, str]]:
     soon = [ending for ending in found.within(max(expiry.LEVELS)) if ending not in urgent]
     lines += [("soon", f"{ending.name} {expiry.sentence(ending.not_after, found.now)}") for ending in soon[:_SHOWN]]
     lines += [("service", _service(service, count)) for service, count in found.allowed]
-    if not found.allowed and not found.config.tunnels:
+    if not found.allowed and not found.config.tunnels and not found.mistakes:
         lines.append(("service", "none in config.toml; serve says hello"))
     lines += [("tunnel", f"{tunnel.name} on {tunnel.listen} {tunnel}") for tunnel in found.config.tunnels]
     lines += [("serving", _server(server)) for server in found.servers]
