@@ -169,8 +169,8 @@ class Commands:
         return None
 
     def _started(self, command: Command, service: str) -> Program:
-        directory = private_directory(self._home)
         keeper = self._living_keeper()
+        directory = private_directory(self._home)
         keeper.keep(directory)
         try:
             program = Program(command, directory)
@@ -186,7 +186,10 @@ class Commands:
 
     def _living_keeper(self) -> Keeper:
         if self._keeper is None or not self._keeper.is_there:
-            self._keeper = Keeper()
+            try:
+                self._keeper = Keeper()
+            except OSError as error:
+                raise PeerAuthError("cannot-run", f"cannot start what looks after commands: {error.strerror}") from error
             for one in self._running:
                 self._keeper.keep(one.program.directory, one.program.process.pid)
         return self._keeper

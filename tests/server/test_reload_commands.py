@@ -146,10 +146,9 @@ def test_changed_command_serves_whoever_comes_and_the_old_one_who_is_there(home:
         assert said(node, "one")["words"] == ["other"]
 
 
-@several
 @pytest.mark.parametrize(
-    ("word", "code", "words"),
-    [("exit=3", "command-ended", "exit code 3 before it served"), ("never", "command-silent", "no socket within 1 s")],
+    ("workers", "word", "code", "words"),
+    [(1, "exit=3", "command-ended", "exit code 3 before it served"), (2, "never", "command-silent", "no socket within 1 s")],
 )
 def test_command_that_does_not_serve_changes_nothing(home: Home, workers: int, word: str, code: str, words: str) -> None:
     with up(home, workers, "one", quick=True) as node, called(node, "one") as tls:
