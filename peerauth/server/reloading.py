@@ -79,8 +79,8 @@ class Reloading:
         times = [self.job.commands.due if self.job.commands else None, self._under_way.due if self._under_way else None]
         return min((moment for moment in times if moment is not None), default=None)
 
-    def go_on(self, workers: list[Watched]) -> bool:
-        """Begin, end, or give up, if it is time to. True when they have gone over."""
+    def go_on(self, workers: list[Watched], *, deaf: bool) -> bool:
+        """Begin, end, or give up, if it is time to. True when they have gone over. `deaf`: nobody hears them now."""
         change = self._under_way
         if change is None:
             there = [worker for worker in workers if worker.pid is not None]
@@ -92,9 +92,9 @@ class Reloading:
                 return True
             self._go_over(change, workers)
         elif time.monotonic() >= change.due and change.is_made:
-            for worker in change.waiting:
+            for worker in () if deaf else change.waiting:
                 worker.kill()
-            change.due += PATIENCE
+            change.due = time.monotonic() + PATIENCE
         elif time.monotonic() >= change.due:
             names = ", ".join(sorted(worker.shown for worker in change.waiting))
             self._give_up(BadInput("not-prepared", f"{names} did not get ready in {PATIENCE:g} s"), workers)

@@ -97,8 +97,13 @@ class Supervisor:
             self._be_told()
             self._look_at_commands()
             self._keep_time()
-            if self._stopping is None and self._announced and self._reloading.go_on(self._workers):
+            if self._stopping is None and self._announced and self._reloading.go_on(self._workers, deaf=self._is_deaf):
                 self._list()
+
+    @property
+    def _is_deaf(self) -> bool:
+        """Whether what there is to say waits for somebody to read it, and workers meanwhile."""
+        return self._speaker.waits and self._voice.outlet is not None
 
     def _wait(self) -> set[int]:
         """Until something happens that we can deal with: a signal, a worker's word, an outlet that takes more, or a time."""
@@ -106,7 +111,7 @@ class Supervisor:
         poll.register(self._wake.fileno(), select.POLLIN)
         if self._window.fd is not None:
             poll.register(self._window.fd, select.POLLIN)
-        if self._speaker.waits and self._voice.outlet is not None:
+        if self._is_deaf and self._voice.outlet is not None:
             poll.register(self._voice.outlet, select.POLLOUT)
         else:
             for worker in self._workers:

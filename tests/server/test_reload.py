@@ -7,6 +7,7 @@ import signal
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -350,6 +351,44 @@ def test_worker_that_does_not_go_over_is_ended(home: Home, tmp_path: Path) -> No
         node.serving.hears("worker-ended", worker=2)
         for _ in range(6):
             node.call(caller, "two").close()
+
+
+def test_worker_that_is_not_heard_because_nobody_reads_is_not_ended(home: Home) -> None:
+    """Who goes over while the pipe to whoever reads the log is full has done nothing wrong."""
+    caller = Caller(home.pin("alice"))
+    patch = """
+import peerauth.server.reloading as r
+from peerauth.server.audit import Event
+r.PATIENCE = 0.3
+real = r.Reloading._prepared
+def prepared(self, worker, answer, workers):
+    real(self, worker, answer, workers)
+    if self._under_way is not None and not self._under_way.waiting:
+        for _ in range(200):
+            self._say(Event("problem", "x" * 500))
+r.Reloading._prepared = prepared
+"""
+    with target(echo) as where:
+        node = Node(home, where, 2)
+        node.write(node.service("one"))
+        with started(home, "up", program=with_patch(patch), read=False) as node.serving:
+            assert node.serving.process.stdout is not None
+            while "listening" not in node.serving.process.stdout.readline():
+                pass
+            kept = [node.call(caller, "one") for _ in range(8)]
+            node.write(node.service("one"), node.service("two"))
+            node.serving.send(signal.SIGHUP)
+            node.serving.until(lambda: node.lets_in(caller, "two"))
+            until = time.monotonic() + 1  # three times the patience
+            while time.monotonic() < until:
+                for tls in kept:
+                    ping(tls)
+            node.serving.begin()
+            node.serving.hears("reloaded")
+            assert node.serving.told("worker-ended") == []
+            for tls in kept:
+                ping(tls)
+                tls.close()
 
 
 def test_a_server_that_the_command_line_describes_does_not_follow_config_toml(home: Home) -> None:
