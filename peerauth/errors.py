@@ -22,9 +22,11 @@ class PeerAuthError(Exception):
     """A trouble that a person can act on.
 
     `code` is stable and for programs; `message` is one plain sentence; `hint` is what to type or do next.
+    `also`: what else was found to be wrong at the same time.
     """
 
     exit_code = 1
+    also: tuple[PeerAuthError, ...] = ()
 
     def __init__(self, code: str, message: str, hint: str | None = None) -> None:
         super().__init__(message)

@@ -9,7 +9,6 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
     from peerauth.audit import Event
     from peerauth.server.beside import Tunnels
+    from peerauth.server.commands import Commands
     from peerauth.server.job import Choose, Job
     from peerauth.server.server import Server
     from peerauth.server.site import Reload, Site
@@ -72,16 +72,16 @@ def offer(
     )
     reports = Reports(ui, config, directory)
     number = config.limits.workers if workers is None else workers
-    if any(isinstance(service.kind, Command) for service in services):
-        from peerauth.server.commands import Commands
-
-        commands = Commands(services, config.path.parent, reports.event)
-        with commands.running():
-            _serve(ui, replace(job, services=commands.services, ended=commands.ended), number, reports)
-        if commands.exit_code:
-            raise typer.Exit(commands.exit_code)
-    else:
+    if choose is None and not any(isinstance(service.kind, Command) for service in services):
         _serve(ui, job, number, reports)
+        return
+    from peerauth.server.commands import Commands
+
+    commands = Commands(config.path.parent, reports.event)
+    with commands.running(services) as led:
+        _serve(ui, replace(job, services=led, commands=commands), number, reports)
+    if commands.exit_code:
+        raise typer.Exit(commands.exit_code)
 
 
 def _serve(ui: Ui, job: Job, workers: int, reports: Reports) -> None:
@@ -96,12 +96,6 @@ def _serve(ui: Ui, job: Job, workers: int, reports: Reports) -> None:
         if error.trace:
             ui.notice(error.trace)
         raise
-
-
-def _run_applications(services: tuple[Service, ...]) -> bool:
-    from peerauth.store.kind_app import App
-
-    return any(isinstance(service.kind, App) for service in services)
 
 
 def _end_soon() -> None:
@@ -210,7 +204,7 @@ async def _alone(job: Job, reports: Reports) -> None:
     told = _listen_to_signals(server, reload, reports)
     ended: signal.Signals | None = None
     try:
-        if _run_applications(job.services):
+        if site.imports:
             ended = await unless_told(site.open(), told)
         else:  # it takes no time, and what is said first is where they listen
             await site.open()
@@ -225,25 +219,26 @@ async def _alone(job: Job, reports: Reports) -> None:
     server.do_also(reload.follow())
     with _shown(site):
         reports.list(site.places)
-        if job.ended is not None:
-            server.do_also(_tell_when_ended(job.ended, reports, told))
+        if job.commands is not None:
+            server.do_also(_tend(job.commands, server, told))
         if await told.get() is signal.SIGINT:
             await server.stop(0)
         else:
             if len(server.live):
                 reports.stopping(len(server.live), server.limits.drain)
             await server.drain(told.get())
-    if _run_applications(site.job.services):
+    if site.imports:
         _end_soon()
 
 
-async def _tell_when_ended(ended: Callable[[], Event | None], reports: Reports, told: asyncio.Queue[signal.Signals]) -> None:
-    """Have this process end as by SIGTERM when a command has ended, of which no loop tells us."""
+async def _tend(commands: Commands, server: Server, told: asyncio.Queue[signal.Signals]) -> None:
+    """Look after the commands; have this process end as by SIGTERM when one has ended, of which no loop tells us."""
     import asyncio
 
-    while (event := ended()) is None:  # noqa: ASYNC110 - a process has no event that every loop and system knows
+    commands.report = server.report
+    while (event := commands.tend()) is None:  # noqa: ASYNC110 - a process has no event that every loop and system knows
         await asyncio.sleep(_LOOK_AT_COMMANDS_S)
-    reports.event(event)
+    server.report(event)
     told.put_nowait(signal.SIGTERM)
 
 
@@ -254,7 +249,7 @@ def _shown(site: Site) -> Iterator[None]:
 
     from peerauth.server.window import Standing, Window
 
-    standing = Standing(lambda: site.places, site.server.live.share.tally, datetime.now(UTC))
+    standing = Standing(site.job.config, lambda: site.places, site.server.live.share.tally)
     window = Window(site.job.config.path.parent, lambda: standing.facts(1))
     window.open()
     if (descriptor := window.fd) is None:

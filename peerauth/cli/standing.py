@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peerauth.errors import BadInput
+from peerauth.errors import BadInput, PeerAuthError
 from peerauth.trust import expiry
 from peerauth.trust.expiry import Ending
 
@@ -32,7 +33,10 @@ class Rotation:
 
 @dataclass(frozen=True)
 class Status:
-    """What was found. `attention`: what needs a person, each with what to type."""
+    """What was found. `attention`: what needs a person, each with what to type.
+
+    `mistakes`: what is wrong with config.toml; then `config` is what a server that runs here says that this node is.
+    """
 
     config: Config
     now: datetime
@@ -46,6 +50,7 @@ class Status:
     pending: tuple[Stranger, ...]
     invitations: tuple[Invitation, ...]  # those that somebody may still come in by
     rotation: Rotation | None
+    mistakes: tuple[PeerAuthError, ...]
     attention: list[tuple[str, str | None]] = field(default_factory=list)
 
     def within(self, days: int) -> list[Ending]:
@@ -59,13 +64,42 @@ class Status:
         return [ending for ending in self.near if expiry.level(ending.not_after, self.now) == expiry.EXPIRED]
 
 
-def find(config: Config, directory: PeerDirectory, now: datetime) -> Status:
-    """Look at everything; `directory` is fresh. What cannot be read is in `attention`."""
+def read(home: Path) -> tuple[Config, tuple[PeerAuthError, ...]]:
+    """What this node is, by config.toml; where that has mistakes, by a server that runs here, and the mistakes."""
+    from peerauth.store.config import load_config
+
+    try:
+        return load_config(home), ()
+    except BadInput as error:
+        config = _running(home)
+        if config is None:
+            raise
+        return config, (error, *error.also)
+
+
+def _running(home: Path) -> Config | None:
+    from peerauth.server.window import NODE, look
+    from peerauth.store.config import FILE_NAME, Config
+
+    for server in look(home):
+        node = server.get("node")
+        found = [node.get(key) for key in NODE] if isinstance(node, dict) else [None]
+        if all(isinstance(value, str) for value in found):
+            name, key, certificate, peers = map(str, found)
+            return Config(home / FILE_NAME, name, Path(key), Path(certificate), Path(peers))
+    return None
+
+
+def find(config: Config, mistakes: tuple[PeerAuthError, ...], now: datetime) -> Status:
+    """Look at everything. What cannot be read is in `attention`."""
     from peerauth.cli.strangers import waiting
     from peerauth.server.window import look
     from peerauth.store.invitations import Invitations
+    from peerauth.store.peerdir import PeerDirectory
     from peerauth.store.state import SERVING, State
 
+    directory = PeerDirectory(config.peers)
+    directory.refresh()
     home = config.path.parent
     state = State(home)
     near = sorted(directory.endings(now + _HORIZON), key=lambda ending: (ending.seconds, ending.name))
@@ -86,8 +120,10 @@ def find(config: Config, directory: PeerDirectory, now: datetime) -> Status:
         tuple(stranger for stranger in waiting(state, directory) if stranger.denied is None),
         tuple(invitation for invitation in Invitations(state).all() if invitation.over(now) is None),
         rotation,
-        attention,
+        mistakes,
+        [*((mistake.message, mistake.hint) for mistake in mistakes), *attention],
     )
+    attention = found.attention
     for ending in (*found.expired, *found.within(expiry.URGENT)):
         text = f"the certificate of {ending.name} {expiry.sentence(ending.not_after, now)}"
         attention.append((text, expiry.advice(ending.name, ending.not_after, now)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from peerauth.cli.command import command
-from peerauth.cli.standing import Status, find
+from peerauth.cli.standing import Status, find, read
 from peerauth.cli.ui import Ui
 from peerauth.errors import UsageError, counted, printable
 from peerauth.trust import expiry
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 NEEDS_A_PERSON = 1  # exit code with --check
 _SHOWN = 20  # of peers and problems, for a person
+_NOT_TAKEN_OVER = "cannot be used as it is, and was not taken over: what runs goes by what it was before"
 
 
 @command
@@ -33,11 +34,9 @@ def status(
 
     Who waits to be approved, open invitations and a rotation under way are said where there are any.
     """
-    from peerauth.cli.peer import open_peers
-
     if metrics and ui.json:
         raise UsageError("usage", "--metrics and --json exclude each other: choose one")
-    found = find(*open_peers(ui), datetime.now(UTC))
+    found = find(*read(ui.home), datetime.now(UTC))
     if metrics:
         from peerauth.cli.metrics import exposition
 
@@ -63,6 +62,9 @@ def _facts(found: Status) -> dict[str, Any]:
     return {
         "name": found.config.name,
         "home": found.config.path.parent,
+        "config_mistakes": [
+            {"code": mistake.code, "message": mistake.message, "hint": mistake.hint} for mistake in found.mistakes
+        ],
         "certificate": None if found.own is None else _ending_facts(found.own, now),
         "peers": found.peers,
         "expired": [_ending_facts(ending, now) for ending in found.expired],
@@ -102,6 +104,7 @@ def _lines(ui: Ui, found: Status) -> list[tuple[str, str]]:
     lines = [
         ("name", found.config.name),
         ("home", ui.path(found.config.path.parent)),
+        *([("config.toml", _NOT_TAKEN_OVER)] if found.mistakes else []),
         ("fingerprint", str(own.fingerprint) if own else "none"),
         ("certificate", expiry.sentence(own.not_after, found.now) if own else "none that can be used"),
         ("peers", _peers(found)),
@@ -110,7 +113,7 @@ def _lines(ui: Ui, found: Status) -> list[tuple[str, str]]:
     soon = [ending for ending in found.within(max(expiry.LEVELS)) if ending not in urgent]
     lines += [("soon", f"{ending.name} {expiry.sentence(ending.not_after, found.now)}") for ending in soon[:_SHOWN]]
     lines += [("service", _service(service, count)) for service, count in found.allowed]
-    if not found.allowed and not found.config.tunnels:
+    if not found.allowed and not found.config.tunnels and not found.mistakes:
         lines.append(("service", "none in config.toml; serve says hello"))
     lines += [("tunnel", f"{tunnel.name} on {tunnel.listen} {tunnel}") for tunnel in found.config.tunnels]
     lines += [("serving", _server(server)) for server in found.servers]

@@ -87,8 +87,10 @@ class Ui:
     def error(self, error: PeerAuthError) -> None:
         """Say why the command failed: for people on standard error and, in JSON mode, for programs on standard output."""
         if self.json:
-            self.emit({"error": {"code": error.code, "message": error.message, "hint": error.hint}})
-        self._labelled("error", "red", error.message, error.hint)
+            also = {"also": list(map(_as_data, error.also))} if error.also else {}
+            self.emit({"error": {**_as_data(error), **also}})
+        for one in (error, *error.also):
+            self._labelled("error", "red", one.message, one.hint)
 
     def path(self, path: Path) -> str:
         """A path for people: relative when it is in or below the current directory, and escaped."""
@@ -197,6 +199,10 @@ def painted(text: str, style: Style, stream: TextIO) -> str:
 def _print(stream: TextIO, text: str) -> None:
     stream.write(text + "\n")
     stream.flush()
+
+
+def _as_data(error: PeerAuthError) -> dict[str, str | None]:
+    return {"code": error.code, "message": error.message, "hint": error.hint}
 
 
 def _one_field(text: str) -> str:

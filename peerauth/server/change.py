@@ -1,13 +1,14 @@
 """Another configuration on its way from the parent to a worker: through their channel, with the sockets of what is new.
 
 The parent says `change` with a number; for each service and tunnel that is new, `door` or `way` with its sockets beside the
-word (SCM_RIGHTS, unix(7)); then `prepare` with a file that holds the bytes of config.toml. Both then know the same plan, by
-the same rule, from the same bytes. The worker answers when it has done what may fail, and the parent says `go-over`, or
-`abandon`.
+word (SCM_RIGHTS, unix(7)); then `prepare` with a file that holds the bytes of config.toml, and where commands serve. Both
+then know the same plan, by the same rule, from the same bytes. The worker answers when it has done what may fail, and the
+parent says `go-over`, or `abandon`.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections import deque
@@ -55,13 +56,14 @@ class Words:
             sock.setblocking(False)
         return found
 
-    def text(self) -> bytes:
-        """What is in the file whose descriptor has come next."""
+    def config(self) -> tuple[bytes, list[str | None]]:
+        """What `send_config` has sent next."""
         descriptor = self._descriptors.popleft()
         try:
-            return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+            backends, _, data = os.pread(descriptor, os.fstat(descriptor).st_size, 0).partition(b"\n")
         finally:
             os.close(descriptor)
+        return data, json.loads(backends)
 
 
 @dataclass
@@ -113,11 +115,11 @@ def send_way(channel: socket.socket, sockets: Sockets) -> None:
     _send(channel, "way", [sock.fileno() for sock in sockets])
 
 
-def send_config(channel: socket.socket, data: bytes) -> None:
-    """Send a worker the bytes of config.toml, to be prepared for. Raises OSError."""
+def send_config(channel: socket.socket, data: bytes, backends: list[str | None]) -> None:
+    """Send a worker what to prepare for: the bytes of config.toml, and where commands serve, by service. Raises OSError."""
     descriptor = _nameless()
     try:
-        os.pwrite(descriptor, data, 0)
+        os.pwrite(descriptor, json.dumps(backends).encode() + b"\n" + data, 0)
         _send(channel, "prepare", [descriptor])
     finally:
         os.close(descriptor)

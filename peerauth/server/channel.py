@@ -1,7 +1,7 @@
 """Between a worker and its parent: lines of JSON one way, words of command the other way.
 
-A worker never waits for its parent: what the parent does not read in time is thrown away and counted. A line that is too
-long, or that nobody understands, is dropped where it is read.
+A worker never waits for its parent: what the parent does not read in time is thrown away and counted, but for the few words
+that it waits for. A line that is too long, or that nobody understands, is dropped where it is read.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from peerauth.errors import printable
 LONGEST_LINE = 64 << 10  # bytes
 _LONGEST_TEXT = 600  # characters of one field: an event then fits into a pipe whole, mostly (PIPE_BUF, pipe(7))
 _LONGEST_LOG = 8000
+_ASKED_FOR = {"ready", "failed", "prepared", "gone-over", "left"}
 _WAITING = 256 << 10  # bytes that may wait for the parent
 _LAST_WORDS = 1.0  # seconds that a worker gives its parent at the end
 
@@ -39,13 +40,13 @@ class Outbox:
         self._watched = False
 
     def post(self, kind: str, value: object) -> None:
-        """Send a message, or drop it when too many wait."""
+        """Send a message, or drop it when too many wait and this is none that the parent has asked for."""
         if threading.get_ident() != self._thread:
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(self.post, kind, value)
             return
         line = json.dumps({kind: value}).encode() + b"\n"
-        if self._bytes + len(line) > _WAITING or len(line) > LONGEST_LINE:
+        if (self._bytes + len(line) > _WAITING and kind not in _ASKED_FOR) or len(line) > LONGEST_LINE:
             self._dropped += 1
             return
         self._push(line)

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import functools
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from peerauth.audit import Audit
@@ -49,6 +49,8 @@ class Doors:
         self._config = config
         self._doors: list[Door] = []
         self._leaving: set[asyncio.Task[None]] = set()
+        self._going: list[Door] = []  # where nobody comes in any more, and somebody may be
+        self.left: Callable[[str], None] = lambda _: None  # told of the backend of a command when no guest has it any more
 
     def __len__(self) -> int:
         return len(self._doors)
@@ -82,7 +84,7 @@ class Doors:
             for service, number in zip(services, kept, strict=True):
                 before = None if number is None else self._doors[number].service
                 stays = before is not None and is_the_same(before, service)
-                offers.append(None if stays else await make_offer(service, self._audit, self._config))
+                offers.append(None if stays else await make_offer(service, self._audit, self._config, aside=True))
         except BaseException:
             await discard(offers)
             raise
@@ -159,6 +161,7 @@ class Doors:
 
     def _see_out(self, door: Door) -> None:
         door.offer.wind_down()
+        self._going.append(door)
         task = asyncio.create_task(self._seen_out(door))
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
@@ -172,6 +175,11 @@ class Doors:
             for served in self._shared.live.at(door.listener):
                 served.abort()
             await door.offer.close()
+            self._going.remove(door)
+            backend = door.service.backend if door.service else None
+            others = [other.service.backend for other in (*self._doors, *self._going) if other.service]
+            if backend is not None and backend not in others:
+                self.left(backend)
 
 
 async def discard(offers: Sequence[Offer | None]) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peerauth.address import Address
 from peerauth.audit import Event
-from peerauth.errors import BadInput
 from peerauth.server.beside import Tunnels
 from peerauth.server.server import Inherited, Server
 from peerauth.store.config import Config, Service, parse_config
@@ -17,6 +16,9 @@ from peerauth.store.own import Own
 from peerauth.store.peerdir import PeerDirectory
 from peerauth.store.tunnels import Tunnel
 from peerauth.trust.identity import Identity
+
+if TYPE_CHECKING:
+    from peerauth.server.commands import Commands
 
 Report = Callable[[Event], None]
 Choose = Callable[[Config], tuple[tuple[Service, ...], tuple[Tunnel, ...]]]
@@ -32,9 +34,9 @@ _FIXED = {
 class Job:
     """What all workers do. `run` runs the main coroutine of a process on the event loop of its choice.
 
-    `own`: where the identity is followed; `also`: what goes on beside the services, in each of them; `ended`: what to say
-    about something without which there is nothing to serve any more. `choose`: which
-    services and tunnels another configuration asks for; None where the command line said them, and none is looked at.
+    `own`: where the identity is followed; `also`: what goes on beside the services, in each of them; `commands`: those that
+    some services have, or may come to have. `choose`: which services and tunnels another configuration asks for; None where
+    the command line said them, and none is looked at.
     """
 
     identity: Identity
@@ -47,7 +49,7 @@ class Job:
     tunnels: tuple[Tunnel, ...] = ()
     carry: Callable[[Report], Tunnels] | None = None
     choose: Choose | None = None
-    ended: Callable[[], Event | None] | None = None
+    commands: Commands | None = None
 
     def server(self, sink: Report, inherited: Inherited | None = None) -> Server:
         """A server for this process, which has no services yet."""
@@ -71,7 +73,8 @@ class Job:
     def after(self, data: bytes, most: int) -> tuple[Job, list[str]]:
         """The same job by another config.toml, whose bytes these are; and which of its settings count after a restart.
 
-        Those stay as they are. `most`: how many connections there is room to count. Raises BadInput, as parse_config does.
+        Those stay as they are. A command that does not run yet has no backend. `most`: how many connections there is room to
+        count. Raises BadInput, as parse_config does.
         """
         assert self.choose is not None
         running = self.config
@@ -87,8 +90,6 @@ class Job:
             limits = replace(limits, max_connections=running.limits.max_connections)
         services, tunnels = self.choose(found)
         services = self._as_started(services)
-        if _backends(self.services) - _backends(services):
-            names.append("command")
         files = {service.listen: service.file for service in self.services}  # of sockets that are there already
         files |= {tunnel.listen: tunnel.file for tunnel in self.tunnels}
         opened = tuple(replace(service, file=files.get(service.listen, service.file)) for service in services)
@@ -99,10 +100,7 @@ class Job:
         return replace(self, config=settled, services=opened, tunnels=ways), names
 
     def _as_started(self, services: tuple[Service, ...]) -> tuple[Service, ...]:
-        """The same, their commands as they run already. Of several with the same words, each keeps that of its name.
-
-        Raises BadInput("restart-needed"): commands are started with the program.
-        """
+        """The same, their commands as they run already. Of several with the same words, each keeps that of its name."""
         running = [(one.name, kind) for one in self.services if isinstance(kind := one.kind, Command)]
         by_name = sorted(services, key=lambda service: not any(service.name == name for name, _ in running))
         found: dict[int, Service] = {}
@@ -111,13 +109,23 @@ class Job:
                 continue
             fitting = [one for one in running if one[1].words == kind.words]
             if not fitting:
-                text = f"the service '{service.name}' has a command that does not run; commands are started with the program"
-                raise BadInput("restart-needed", text, "stop the program and start it again")
+                continue
             own = min(fitting, key=lambda one: one[0] != service.name)
             running.remove(own)
             found[id(service)] = replace(service, kind=replace(kind, backend=own[1].backend))
         return tuple(found.get(id(service), service) for service in services)
 
+    @property
+    def backends(self) -> list[str | None]:
+        """Where the commands serve, by service."""
+        return [service.backend for service in self.services]
 
-def _backends(services: tuple[Service, ...]) -> set[Address | None]:
-    return {service.kind.backend for service in services if isinstance(service.kind, Command)}
+    def led_to(self, backends: list[str | None]) -> Job:
+        """The same job, whose commands serve there."""
+        return replace(self, services=tuple(map(_led_to, self.services, backends)))
+
+
+def _led_to(service: Service, backend: str | None) -> Service:
+    if backend is None or not isinstance(service.kind, Command):
+        return service
+    return replace(service, kind=replace(service.kind, backend=Address(path=backend)))

@@ -70,10 +70,11 @@ def as_said(error: Exception) -> PeerAuthError:
     return BadInput("not-prepared", f"a service could not get ready: {type(error).__name__}: {printable(str(error))}")
 
 
-def unchanged(error: PeerAuthError) -> Event:
+def unchanged(error: PeerAuthError) -> list[Event]:
     """What is said of a config.toml that cannot be taken over."""
     text = f"config.toml was not taken over, and everything goes on as before: {error.message}"
-    return Event("problem", text, error.hint, code=error.code)
+    others = [Event("problem", other.message, other.hint, code=other.code) for other in error.also]
+    return [Event("problem", text, error.hint, code=error.code), *others]
 
 
 def taken_over(plan: Plan, restart: Sequence[str]) -> list[Event]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
+from typing import Any, Final, Protocol, TypeVar
 
 from peerauth.address import Address
+from peerauth.errors import BadInput
 from peerauth.net.sockets import bound_address, let_join, open_listeners
 from peerauth.server.doors import discard
 from peerauth.server.job import Job
@@ -19,6 +21,7 @@ from peerauth.server.plan import Plan, as_said, taken_over, unchanged
 from peerauth.server.server import Server
 from peerauth.services.offers import Offer
 from peerauth.store.config import Service, read_config
+from peerauth.store.kinds import App
 from peerauth.store.socketfile import SocketFile
 from peerauth.store.tunnels import Tunnel
 
@@ -27,6 +30,8 @@ Place = tuple[Service | Tunnel, Address]
 T = TypeVar("T")
 U = TypeVar("U")
 R_co = TypeVar("R_co", covariant=True)
+_ALONE: Final = 0  # the number of the only worker
+PATIENCE: Final = 30.0  # seconds to make ready whatever a configuration asks for
 Held = Sequence[tuple[Address, Sequence[socket.socket]]]
 
 
@@ -45,6 +50,7 @@ class Site:
         self.server = server
         self._ways: list[Sockets] = []  # of the tunnels, in their order
         self._ready: list[Offer | None] = []
+        self.imports = _has_applications(job)  # code of others is, or was, loaded here
 
     @property
     def held(self) -> list[tuple[Service | Tunnel, Sockets]]:
@@ -72,6 +78,7 @@ class Site:
     async def prepare(self, plan: Plan) -> None:
         """Do what may fail. Raises PeerAuthError, and nothing has changed."""
         await self.abandon()
+        self.imports |= _has_applications(plan.after)
         self._ready = await self.server.doors.prepare(plan.after.services, plan.services)
 
     async def abandon(self) -> None:
@@ -97,6 +104,10 @@ class Site:
             if number not in plan.tunnels and tunnels is not None:
                 self.server.close_listening(tunnels.close(old, config.limits.drain))
         self.job = plan.after
+
+
+def _has_applications(job: Job) -> bool:
+    return any(isinstance(service.kind, App) for service in job.services)
 
 
 def open_new(
@@ -146,13 +157,16 @@ class Reload:
             try:
                 await self._go_over()
             except Exception as error:  # noqa: BLE001 - of somebody's application, perhaps: all goes on as before
-                self._site.server.report(unchanged(as_said(error)))
+                for event in unchanged(as_said(error)):
+                    self._site.server.report(event)
 
     async def _go_over(self) -> None:
         site, server = self._site, self._site.server
         data = read_config(site.job.config.path.parent)
         after, restart = site.job.after(data, server.live.share.tally.most)
-        plan = Plan.of(site.job, after)
+        commands = site.job.commands
+        assert commands is not None, "who follows config.toml can run what it asks for"
+        plan = Plan.of(site.job, replace(after, services=commands.start(after.services)))
         held, new = [(thing.listen, sockets) for thing, sockets in site.held], []
 
         def open_at(address: Address, file: SocketFile, *, joining: bool) -> Sockets:
@@ -160,13 +174,30 @@ class Reload:
             return sockets
 
         try:
+            await commands.until_ready()
             doors, ways = open_new(plan, held, open_at, open_at)
-            await site.prepare(plan)
+            await _in_time(site.prepare(plan))
+            commands.are_ready()  # none has ended meanwhile
         except BaseException:
+            commands.abandon()
+            await site.abandon()
             server.close_listening(new)
             let_join((sock for _, sockets in held for sock in sockets), may=False)
             raise
+        commands.go_over(plan.after.services, [_ALONE], plan.after.config.limits.drain)
+        server.doors.left = lambda backend: commands.left(backend, _ALONE)
         site.go_over(plan, doors, ways)
         for event in taken_over(plan, restart):
             server.report(event)
         self._told()
+
+
+async def _in_time(preparing: Coroutine[Any, Any, None]) -> None:
+    clock = asyncio.timeout(PATIENCE)
+    try:
+        async with clock:
+            await preparing
+    except TimeoutError:
+        if not clock.expired():
+            raise
+        raise BadInput("not-prepared", f"a service did not get ready in {PATIENCE:g} s") from None

@@ -19,7 +19,6 @@ import select
 import signal
 import socket
 import time
-from datetime import UTC, datetime
 from typing import Any
 
 from peerauth.audit import Event
@@ -71,7 +70,7 @@ class Supervisor:
         """Serve until told to stop. Raises PeerAuthError: `cannot-listen`, or `worker-failed` when they cannot start."""
         try:
             self._reloading.open()
-            self._standing = Standing(lambda: self._estate.places(self._job), self._tally, datetime.now(UTC))
+            self._standing = Standing(self._job.config, lambda: self._estate.places(self._job), self._tally)
             self._window.open()
             with heard(*TOLD, signal.SIGCHLD) as (self._wake, self._woken):
                 self._supervise()
@@ -98,8 +97,13 @@ class Supervisor:
             self._be_told()
             self._look_at_commands()
             self._keep_time()
-            if self._stopping is None and self._announced and self._reloading.go_on(self._workers):
+            if self._stopping is None and self._announced and self._reloading.go_on(self._workers, deaf=self._is_deaf):
                 self._list()
+
+    @property
+    def _is_deaf(self) -> bool:
+        """Whether what there is to say waits for somebody to read it, and workers meanwhile."""
+        return self._speaker.waits and self._voice.outlet is not None
 
     def _wait(self) -> set[int]:
         """Until something happens that we can deal with: a signal, a worker's word, an outlet that takes more, or a time."""
@@ -107,7 +111,7 @@ class Supervisor:
         poll.register(self._wake.fileno(), select.POLLIN)
         if self._window.fd is not None:
             poll.register(self._window.fd, select.POLLIN)
-        if self._speaker.waits and self._voice.outlet is not None:
+        if self._is_deaf and self._voice.outlet is not None:
             poll.register(self._voice.outlet, select.POLLOUT)
         else:
             for worker in self._workers:
@@ -249,9 +253,7 @@ class Supervisor:
                 self._is_ready(worker)
             elif kind == "failed":
                 self._has_failed(worker, value)
-            elif kind == "prepared":
-                self._reloading.heard(worker, value, self._workers)
-            else:
+            elif not self._reloading.heard(worker, kind, value, self._workers):
                 self._speaker.pass_on(worker.number + 1, kind, value)
         return heard
 
@@ -303,7 +305,8 @@ class Supervisor:
 
     def _look_at_commands(self) -> None:
         """Once after each signal, SIGCHLD among them, is often enough."""
-        ended = self._job.ended() if self._job.ended is not None and self._stopping is None else None
+        commands = self._job.commands if self._stopping is None else None
+        ended = commands.tend() if commands is not None else None
         if ended is not None:
             self._speaker.say(ended)
             self._stop(DRAIN)

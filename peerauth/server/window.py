@@ -13,8 +13,8 @@ import json
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ from peerauth.address import Address
 from peerauth.errors import PeerAuthError
 from peerauth.server.tally import Tally
 from peerauth.store import files
-from peerauth.store.config import Service
+from peerauth.store.config import Config, Service
 from peerauth.store.state import DIRECTORY
 from peerauth.store.tunnels import Tunnel
 
@@ -30,6 +30,7 @@ LARGEST: Final = 64 << 10  # bytes of an answer; a socket takes so much at once 
 PATIENCE_S: Final = 2.0
 _SUFFIX: Final = ".window"
 _FRESH: Final = ".new"  # behind it, until somebody listens
+NODE: Final = ("name", "key", "certificate", "peers")  # settings of [node], which are the same until a restart
 _MOST: Final = 64  # windows in one home that are looked at
 _BACKLOG: Final = 8
 _GONE: Final = {errno.ECONNREFUSED, errno.ENOENT}
@@ -102,16 +103,18 @@ def look(home: Path) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Standing:
-    """How a server stands. `places`: its services and tunnels, and where each listens now."""
+    """How a server stands. `config`: that of its start; `places`: its services and tunnels, and where each listens now."""
 
+    config: Config
     places: Callable[[], Sequence[tuple[Service | Tunnel, Address]]]
     tally: Tally
-    started: datetime
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def facts(self, ready: int) -> dict[str, Any]:
         """It now, as JSON has it; so many of its workers are ready."""
-        totals, places = self.tally.totals, self.places()
+        totals, places, config = self.tally.totals, self.places(), self.config
         return {
+            "node": {key: str(getattr(config, key)) for key in NODE},
             "pid": os.getpid(),
             "started": f"{self.started:%Y-%m-%dT%H:%M:%SZ}",
             "workers": self.tally.workers,

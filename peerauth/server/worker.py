@@ -121,6 +121,7 @@ class _Worker:
         estate = self._estate
         inherited = Inherited(Reporter(outbox.post, time.monotonic), estate.contexts, estate.tally.share(self._number))
         self._site = Site(self._job, self._job.server(lambda _: None, inherited))
+        self._site.server.doors.left = lambda backend: outbox.post("left", backend)
         return self._site.server
 
     def _listen(self) -> None:
@@ -149,7 +150,7 @@ class _Worker:
             case "way":
                 self._coming.ways.append(self._words.sockets(*numbers))
             case "prepare":
-                work = self._prepare(self._coming, self._words.text(), self._preparing)
+                work = self._prepare(self._coming, *self._words.config(), self._preparing)
                 self._preparing = asyncio.get_running_loop().create_task(work)
             case "go-over":
                 self._go_over()
@@ -159,14 +160,16 @@ class _Worker:
             case _:
                 self._ending.put_nowait(word)
 
-    async def _prepare(self, coming: Coming, config: bytes, before: asyncio.Task[None] | None) -> None:
+    async def _prepare(
+        self, coming: Coming, config: bytes, backends: list[str | None], before: asyncio.Task[None] | None
+    ) -> None:
         """Do what may fail of going over to another configuration, and tell the parent what came of it."""
         if before is not None:
             await asyncio.gather(before, return_exceptions=True)
         answer: dict[str, object] = {"change": coming.number}
         try:
             after, _ = self._job.after(config, self._estate.tally.most)
-            coming.plan = Plan.of(self._job, after)
+            coming.plan = Plan.of(self._job, after.led_to(backends))
             await self._site.prepare(coming.plan)
         except Exception as error:  # noqa: BLE001 - of somebody's application, perhaps: all goes on as before
             said = as_said(error)
@@ -186,13 +189,15 @@ class _Worker:
             self._preparing.cancel()
 
     def _go_over(self) -> None:
-        plan, before = self._coming.plan, self._estate.all()
+        coming, before = self._coming, self._estate.all()
+        plan = coming.plan
         assert plan is not None
-        doors, ways = self._coming.placed()
+        doors, ways = coming.placed()
         self._site.go_over(plan, [None if rows is None else rows[self._number] for rows in doors], ways)
         self._job, self._estate = plan.after, self._estate.after(plan, doors, ways)
         self._close(before - self._estate.all())
         self._coming = Coming()
+        self._outbox.post("gone-over", coming.number)
 
     def _lent(self, worker: int) -> list[list[socket.socket]]:
         """The sockets of another worker that are not ours as well."""

@@ -29,8 +29,11 @@ class Offer:
     wind_down: Callable[[], None] = lambda: None
 
 
-async def make_offer(service: Service, audit: Audit, config: Config | None = None) -> Offer:
-    """Make this service ready, in the running loop, before anybody is let in. Raises PeerAuthError."""
+async def make_offer(service: Service, audit: Audit, config: Config | None = None, *, aside: bool = False) -> Offer:
+    """Make this service ready, in the running loop, before anybody is let in. Raises PeerAuthError.
+
+    `aside`: this loop serves others meanwhile.
+    """
     match service.kind:
         case Hello():
             from peerauth.services.asgi import Asgi
@@ -49,7 +52,7 @@ async def make_offer(service: Service, audit: Audit, config: Config | None = Non
         case Http():
             return _proxy(service, service.kind, audit)
         case Command():
-            return await make_offer(replace(service, kind=service.kind.front), audit, config)
+            return await make_offer(replace(service, kind=service.kind.front), audit, config, aside=aside)
         case Root(directory):
             from peerauth.services.files import Files
             from peerauth.store.roots import check_root
@@ -59,12 +62,13 @@ async def make_offer(service: Service, audit: Audit, config: Config | None = Non
             files = Files(service, directory, config.key if config else None, audit)
             return Offer(files.serve, files.close, files.wind_down)
         case App() as app:
+            from peerauth.services.app_aside import load_aside
             from peerauth.services.app_loading import load
             from peerauth.services.asgi import Asgi
             from peerauth.services.guarded import guarded
             from peerauth.services.lifespan import lifespan_of
 
-            application = load(app)
+            application = await load_aside(app) if aside else load(app)
             lifespan = lifespan_of(application, app.leads_to)
             asgi = Asgi(guarded(application, service, audit), app.leads_to, websockets=True, lifespan=lifespan)
             await asgi.start()

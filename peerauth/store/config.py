@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Literal
 
 from peerauth.address import Address
 from peerauth.errors import BadInput, printable
-from peerauth.store.document import Document
+from peerauth.store.document import Document, together
 from peerauth.store.files import read_bounded, shown
-from peerauth.store.kinds import Hello, Kind, OnUnknown, check_on_unknown, read_kind
+from peerauth.store.kinds import Command, Hello, Kind, OnUnknown, check_on_unknown, read_kind
 from peerauth.store.schema import Table, parse_span, parse_toml, read_acceptance, read_address
 from peerauth.store.socketfile import SocketFile, read_socket_file
 from peerauth.store.tunnels import Tunnel, read_tunnel
@@ -60,6 +60,11 @@ class Service:
     def policies(self) -> tuple[Policy, ...]:
         """Its own, and those of its routes."""
         return (self.policy, *(route.policy for route in self.routes or ()))
+
+    @property
+    def backend(self) -> str | None:
+        """The path of the socket at which its command serves; None while it has none."""
+        return self.kind.backend.path if isinstance(self.kind, Command) and self.kind.backend else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +119,12 @@ def read_config(home: Path) -> bytes:
 
 
 def parse_config(data: bytes, home: Path) -> Config:
-    """The configuration in these bytes; relative paths are relative to `home`. Raises BadInput for the first mistake."""
-    return _read(parse_toml(data, home / FILE_NAME), home, [])
+    """The configuration in these bytes; relative paths are relative to `home`. Raises BadInput with every mistake."""
+    try:
+        return _read(parse_toml(data, home / FILE_NAME), home, [])
+    except BadInput as error:
+        _, document, _ = examine_config(data, home)
+        raise together(document.mistakes) if document.mistakes else error from None
 
 
 def examine_config(data: bytes, home: Path) -> tuple[Config, Document, dict[Address, At]]:
@@ -138,7 +147,9 @@ def _read(document: Table, home: Path, doors: Doors) -> Config:
     min_tls = node.choice("min_tls", ("1.2", "1.3"), "1.3")
     node.done()
     groups = _groups(document.table("groups"))
-    services = [_service(table, groups, doors) for table in document.tables("serve")]
+    blocks = document.tables("serve")
+    services = [_service(table, groups, doors) for table in blocks]
+    _no_name_twice(blocks, services)
     tunnels = [_tunnel(table, doors) for table in document.tables("tunnel")]
     _no_door_twice(doors)
     limits = _limits(document.table("limits"))
@@ -244,6 +255,16 @@ def _tunnel(table: Table, doors: Doors) -> Tunnel | None:
     if tunnel is not None:
         doors.append((table, tunnel.listen))
     return tunnel
+
+
+def _no_name_twice(blocks: list[Table], services: list[Service | None]) -> None:
+    known: dict[str, Table] = {}
+    for table, service in zip(blocks, services, strict=True):
+        if service is None or (other := known.setdefault(service.name, table)) is table:
+            continue
+        where = f" (line {line})" if (line := other.line("name")) else ""
+        text = f"is '{service.name}'" if table.has("name") else f"is not set, so it is '{service.name}'"
+        table.wrong("name", f"{text}, and so is that of another block{where}", "give each its own: name = ...")
 
 
 def _no_door_twice(doors: Doors) -> None:

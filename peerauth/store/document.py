@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peerauth.errors import BadInput, printable
+from peerauth.errors import BadInput, counted, printable
 from peerauth.store.files import shown
 
 if TYPE_CHECKING:
     from peerauth.store.places import At
 
 _AT_LINE = re.compile(r"\(at (?:line (\d+), column (\d+)|end of document)\)")
+_MOST = 20  # mistakes that are named where nobody has asked for them
 _SETTING = re.compile(r"""\s*[\w."'-]+\s*=""")
 
 
@@ -29,6 +31,7 @@ class Mistake(BadInput):
         self, code: str, path: Path, line: int | None, text: str, hint: str | None = None, key: str = ""
     ) -> None:
         super().__init__(code, f"{shown(path)}{'' if line is None else f':{line}'}: {text}", hint)
+        self.path = path
         self.line = line
         self.text = text
         self.key = key  # of the table that was being read, where it is about one
@@ -66,6 +69,16 @@ class Document:
         """Have it listed, once."""
         if (mistake.line, mistake.text) not in [(other.line, other.text) for other in self.mistakes]:
             self.mistakes.append(mistake)
+
+
+def together(mistakes: Sequence[Mistake]) -> Mistake:
+    """All of them as one error: the first in the file, and with it the others, of which so many are named."""
+    first, *others = sorted(mistakes, key=lambda mistake: (mistake.line is None, mistake.line or 0))
+    first.also = tuple(others[: _MOST - 1])
+    if left := len(others) - len(first.also):
+        more = BadInput(others[-1].code, f"{shown(first.path)} has {counted(left, 'mistake')} more", "peerauth up --check")
+        first.also = (*first.also, more)
+    return first
 
 
 def read_document(data: bytes, path: Path, *, gathering: bool = False) -> tuple[dict[str, Any], Document]:

@@ -95,8 +95,9 @@ def test_the_addresses_are_those_of_the_server_that_runs_where_config_has_no_ser
 
 
 def test_the_addresses_are_those_of_the_services(must: Run, home: Path) -> None:
-    both = '[[serve]]\nlisten = "10.1.2.3:8443"\n[[serve]]\nlisten = "[2001:db8::1]:9"\n'
-    local = '[[serve]]\nlisten = "127.0.0.1:7"\n[[serve]]\nlisten = "unix:/run/x"\n[[serve]]\nlisten = "h:0"\n'
+    both = '[[serve]]\nlisten = "10.1.2.3:8443"\n[[serve]]\nname = "b"\nlisten = "[2001:db8::1]:9"\n'
+    more = '[[serve]]\nname = "d"\nlisten = "unix:/run/x"\n[[serve]]\nname = "e"\nlisten = "h:0"\n'
+    local = f'[[serve]]\nname = "c"\nlisten = "127.0.0.1:7"\n{more}'
     assert leads_to(must, home, both + local) == ["10.1.2.3:8443", "[2001:db8::1]:9"]
     assert leads_to(must, home, local) == ["127.0.0.1:7"]
     assert "no other can join" in must("invite").err

@@ -67,7 +67,7 @@ def test_config_toml_is_junk(run: Run, home: Path, junk: str, words: list[str]) 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('[node]\nnane = "x"', "name"),
+        ('[node]\nname = "x"\nnane = "x"', "did you mean 'name'?"),
         ('[node]\nname = "x"\nkeyy = "a"', "did you mean 'key'?"),
         ('[node]\nname = "../x"', "name"),
         ("[node]\nname = 5", "name"),

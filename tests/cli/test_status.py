@@ -200,6 +200,12 @@ def test_a_running_server_says_what_it_has_done(home_of: Home, workers: int) -> 
         started = server.pop("started")
         assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ", started)
         assert server == {
+            "node": {
+                "name": "node",
+                "key": str(home_of.home / "node.key"),
+                "certificate": str(home_of.home / "node.crt"),
+                "peers": str(home_of.home / "peers"),
+            },
             "pid": node.process.pid,
             "workers": workers,
             "workers_ready": workers,
@@ -265,6 +271,37 @@ def test_a_server_that_is_stopped_does_not_answer_and_that_is_said(home_of: Home
         assert fields(result)["serving"] == ["yes, but it does not answer"]
         assert fields(result)["attention"] == ["a server runs here and does not answer"]
         assert fields(peerauth("status", "--home", home_of.home, "--check"))["serving"] != fields(result)["serving"]
+
+
+SPOILT = [('[node]\nname = "node"\nnane = 1\n[limits]\ndrain = "x"', ["3", "5"]), ("nonsense", ["1"]), (None, [])]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_runs_is_said_although_the_file_cannot_be_used_any_more(home_of: Home, workers: int) -> None:
+    home_of.pin("alice")
+    path = home_of.home / "config.toml"
+    with serving(home_of, workers=workers) as node:
+        place = f"relay on 127.0.0.1:{node.port} "
+        good = peerauth("status", "--home", home_of.home, "--json").json
+        assert good["config_mistakes"] == []
+        for text, lines in SPOILT:
+            if text is None:
+                path.unlink()
+            else:
+                path.write_text(text)
+            result = peerauth("status", "--home", home_of.home)
+            assert result.code == 0
+            said = fields(result)
+            assert said["config.toml"][0].startswith("cannot be used as it is, and was not taken over")
+            assert (said["name"], said["peers"]) == (["node"], ["1"])
+            assert said["serving"][0].startswith(place)
+            assert re.findall(r"config.toml:(\d+): ", result.out) == lines
+            facts = peerauth("status", "--home", home_of.home, "--json", "--check")
+            assert facts.code == 1
+            assert len(facts.json["config_mistakes"]) == max(len(lines), 1)
+            assert facts.json["servers"] == good["servers"]
+            assert facts.json["certificate"] == good["certificate"]
+    assert peerauth("status", "--home", home_of.home).code == 1, "nothing runs, and nothing is known"
 
 
 @pytest.fixture

@@ -42,6 +42,14 @@ CORPUS: dict[str, tuple[str, list[tuple[int | None, str, str]]]] = {
         f"{key}-is-a-number": (f"{SERVE}{key} = 3", [(5, f"serve[1].{key} must be", "")])
         for key in ("http", "app", "root", "command")
     },
+    "same-name": (
+        f'{SERVE}name = "x"\n[[serve]]\nlisten = ":1999"\nname = "x"',
+        [(8, "serve[2].name is 'x', and so is that of another block (line 5)", "its own")],
+    ),
+    "two-without-a-name": (
+        f'{SERVE}[[serve]]\nlisten = ":1999"',
+        [(5, "serve[2].name is not set, so it is 'default', and so is that of another block (line 3)", "its own")],
+    ),
     "bad-service-name": (f'{SERVE}name = "Db One"', [(5, "serve[1].name is not usable", "db-one")]),
     "allow-is-a-text": (f'{SERVE}allow = "alice"', [(5, "serve[1].allow must be a list", "")]),
     "allow-has-a-number": (f"{SERVE}allow = [\n1]", [(5, "serve[1].allow must be a list", "")]),
@@ -49,9 +57,12 @@ CORPUS: dict[str, tuple[str, list[tuple[int | None, str, str]]]] = {
     "group-in-group": (f'{SERVE}[groups]\na = ["@b"]\nb = []', [(6, "groups.a may not contain another group", "")]),
     "group-of-bad-names": (f'{SERVE}[groups]\na = ["X", "Y"]', [(6, "'X' cannot be", "x"), (6, "'Y' cannot be", "y")]),
     "group-is-a-text": (f'{SERVE}[groups]\na = "bob"', [(6, "groups.a must be a list", "")]),
-    "same-door": (f'{NODE}[[serve]]\nlisten = ":1999"\n[[serve]]\nlisten = ":1999"', [(6, "(line 4)", "own port")]),
+    "same-door": (
+        f'{NODE}[[serve]]\nlisten = ":1999"\n[[serve]]\nlisten = ":1999"\nname = "x"',
+        [(6, "(line 4)", "own port")],
+    ),
     "door-in-every-door": (
-        f'{NODE}[[serve]]\nlisten = "127.0.0.1:1999"\n[[serve]]\nlisten = "0.0.0.0:1999"',
+        f'{NODE}[[serve]]\nlisten = "127.0.0.1:1999"\n[[serve]]\nlisten = "0.0.0.0:1999"\nname = "x"',
         [(6, "another block listens at 127.0.0.1:1999 (line 4)", "own port")],
     ),
     "tunnel-in-a-door": (
@@ -148,6 +159,29 @@ def test_every_mistake_is_found_with_its_line_and_nothing_else(run: Run, home: P
     said = run("up", "--check").err
     assert said.count("error: ") == len(expected)
     assert said.endswith("it would not run as it is\n")
+
+
+@pytest.mark.parametrize("case", ["all-of-a-block", "no-quotes-twice", "group-of-bad-names", "wrong-routes", "no-text"])
+def test_whoever_does_not_ask_hears_the_same_of_what_is_written(run: Run, home: Path, case: str) -> None:
+    text, expected = CORPUS[case]
+    (home / "config.toml").write_bytes(text.encode(errors="surrogateescape"))
+    checked = [line for line in run("up", "--check").err.splitlines() if line.startswith(("error: ", "hint: "))]
+    assert sum(line.startswith("error: ") for line in checked) == len(expected)
+    for words in (["up"], ["serve"], ["peer", "list"]):
+        result = run(*words)
+        assert result.code == 1
+        assert result.err.splitlines() == checked
+    error = run("up", "--json").json["error"]
+    said = [error, *error.get("also", [])]
+    assert [one["message"] for one in said] == [line[7:] for line in checked if line.startswith("error: ")]
+
+
+def test_of_many_mistakes_twenty_are_named_and_the_rest_is_counted(run: Run, home: Path) -> None:
+    (home / "config.toml").write_text(NODE + "".join(f"unknown_{number} = 1\n" for number in range(30)))
+    errors = [line for line in run("up").err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 21
+    assert errors[-1].endswith("config.toml has 10 mistakes more")
+    assert errors[19].partition(":22: ")[2]
 
 
 def test_the_corpus_is_what_it_claims_to_be() -> None:

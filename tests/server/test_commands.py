@@ -273,9 +273,9 @@ def test_path_of_a_socket_is_short_enough_wherever_the_home_is(tmp_path: Path) -
     """107 bytes are all that a socket's path can have (unix(7))."""
     far = tmp_path / ("d" * 60) / ("e" * 60)
     far.mkdir(parents=True)
-    commands = Commands((service(run([sys.executable, BACKEND])),), far, lambda _: None)
-    with commands.running():
-        (kind,) = [one.kind for one in commands.services]
+    commands = Commands(far, lambda _: None)
+    with commands.running((service(run([sys.executable, BACKEND])),)) as services:
+        (kind,) = [one.kind for one in services]
         assert isinstance(kind, Command)
         assert kind.backend is not None
         place = Path(str(kind.backend.path))
@@ -293,8 +293,9 @@ def service(kind: Command) -> Service:
 
 @pytest.mark.parametrize("words", [["/no/such/program"], ["no-such-program-anywhere"], ["/etc/passwd"]])
 def test_program_that_cannot_be_run(tmp_path: Path, words: list[str]) -> None:
-    commands = Commands((service(run(words)),), tmp_path, lambda _: None)
-    with pytest.raises(PeerAuthError, match=f"cannot run {words[0]}") as caught, commands.running():
+    commands = Commands(tmp_path, lambda _: None)
+    runs = commands.running((service(run(words)),))
+    with pytest.raises(PeerAuthError, match=f"cannot run {words[0]}") as caught, runs:
         raise AssertionError("it runs")
     assert caught.value.code == "cannot-run"
     assert list((tmp_path / "state").iterdir()) == []

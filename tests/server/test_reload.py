@@ -7,6 +7,7 @@ import signal
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,6 +63,8 @@ class Node:
             socket.create_connection(("127.0.0.1", self.ports[name]), DEADLINE_S).close()
         except ConnectionRefusedError:
             return True
+        except ConnectionResetError:  # it is being closed in this very moment
+            return False
         return False
 
 
@@ -194,6 +197,13 @@ def test_broken_configuration_changes_nothing_and_is_reported_with_its_line(home
             assert f"config.toml:{line}: " in said
             assert words in said
             ping(tls)
+        home.configure('[[serve]]\nlisten = 3\n[limit]\n[limits]\ndrain = "x"')
+        times = len(node.serving.told("problem"))
+        node.serving.send(signal.SIGHUP)
+        node.serving.hears("problem", times=times + 3)
+        every = node.serving.told("problem")[times:]
+        assert [str(event["message"]).partition("config.toml:")[2][:1] for event in every] == ["4", "5", "7"]
+        assert "did you mean 'limits'?" in [event.get("hint") for event in every]
         (home.home / "config.toml").unlink()
         node.reload("problem", code="no-config")
         node.call(caller, "one").close()
@@ -285,10 +295,10 @@ def test_worker_that_cannot_get_ready_keeps_all_of_them_as_they_are(home: Home, 
     patch = f"""
 import os, peerauth.server.doors as doors
 real = doors.make_offer
-async def once(service, *more):
+async def once(service, *more, **how):
     if service.name == "two":
         os.close(os.open({str(tmp_path / "taken")!r}, os.O_CREAT | os.O_EXCL))
-    return await real(service, *more)
+    return await real(service, *more, **how)
 doors.make_offer = once
 """
     with up(home, 2, "one", program=with_patch(patch)) as node, node.call(caller, "one") as tls:
@@ -302,6 +312,83 @@ doors.make_offer = once
         for _ in range(4):
             node.call(caller, "three").close()
         ping(tls)
+
+
+LATE = """
+import os, time, peerauth.server.worker as w
+real = w._Worker._go_over
+def late(self):
+    while self._number == 1 and not os.path.exists({path!r}):
+        time.sleep(0.01)
+    real(self)
+w._Worker._go_over = late
+"""
+
+
+def test_it_is_said_when_all_workers_have_gone_over(home: Home, tmp_path: Path) -> None:
+    """Who hears it can count on it that nobody serves by the old file any more."""
+    path = tmp_path / "go"
+    with up(home, 2, "one", program=with_patch(LATE.format(path=str(path)))) as node:
+        node.write(node.service("two"))
+        node.serving.send(signal.SIGHUP)
+        node.serving.until(lambda: not node.is_shut("two"))
+        node.serving.send(signal.SIGUSR1)
+        node.serving.hears("status")
+        assert node.serving.told("reloaded") == []
+        path.touch()
+        node.serving.hears("reloaded")
+        assert node.is_shut("one")
+
+
+def test_worker_that_does_not_go_over_is_ended(home: Home, tmp_path: Path) -> None:
+    """It would let in by the old file who is not meant to come in any more."""
+    caller = Caller(home.pin("alice"))
+    patch = f"{LATE.format(path=str(tmp_path / 'never'))}\nimport peerauth.server.reloading as r; r.PATIENCE = 1.0"
+    with up(home, 2, "one", program=with_patch(patch)) as node:
+        node.write(node.service("two"))
+        assert node.reload().endswith("1 new, 1 gone")
+        assert node.is_shut("one")
+        node.serving.hears("worker-ended", worker=2)
+        for _ in range(6):
+            node.call(caller, "two").close()
+
+
+def test_worker_that_is_not_heard_because_nobody_reads_is_not_ended(home: Home) -> None:
+    """Who goes over while the pipe to whoever reads the log is full has done nothing wrong."""
+    caller = Caller(home.pin("alice"))
+    patch = """
+import peerauth.server.reloading as r
+from peerauth.audit import Event
+r.PATIENCE = 0.3
+real = r.Reloading._prepared
+def prepared(self, worker, answer, workers):
+    real(self, worker, answer, workers)
+    if self._under_way is not None and not self._under_way.waiting:
+        for _ in range(200):
+            self._say(Event("problem", "x" * 500))
+r.Reloading._prepared = prepared
+"""
+    with target(echo) as where:
+        node = Node(home, where, 2)
+        node.write(node.service("one"))
+        with started(home, "up", program=with_patch(patch), read=False) as node.serving:
+            assert node.serving.process.stdout is not None
+            while "listening" not in node.serving.process.stdout.readline():
+                pass
+            kept = [node.call(caller, "one") for _ in range(8)]
+            node.write(node.service("one"), node.service("two"))
+            node.serving.send(signal.SIGHUP)
+            node.serving.until(lambda: node.lets_in(caller, "two"))
+            until = time.monotonic() + 1  # three times the patience
+            while time.monotonic() < until:
+                for tls in kept:
+                    ping(tls)
+            node.serving.begin()
+            node.serving.hears("reloaded")
+            assert node.serving.told("worker-ended") == []
+            for tls in kept:
+                ping(tls)
+                tls.close()
 
 
 def test_a_server_that_the_command_line_describes_does_not_follow_config_toml(home: Home) -> None:
