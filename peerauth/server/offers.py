@@ -10,7 +10,7 @@ from peerauth.server.audit import Audit
 from peerauth.server.contexts import Speech
 from peerauth.server.guest import Serve
 from peerauth.store.config import Config, Service
-from peerauth.store.kinds import App, Command, Hello, Http, Relay, Root
+from peerauth.store.kinds import App, Command, Hello, Http, Kind, Relay, Root
 from peerauth.tls.context import HTTP_1_1
 
 
@@ -31,11 +31,27 @@ class Offer:
     wind_down: Callable[[], None] = lambda: None
 
 
+def _import(kind: Kind) -> None:
+    """Have what serves this kind loaded: a tenth of a second, the first time that there is one."""
+    match kind:
+        case Hello() | App():
+            import peerauth.server.asgi
+            import peerauth.server.guarded
+            import peerauth.server.websocket_bounds
+        case Root():
+            import peerauth.server.files
+        case Http():
+            import peerauth.server.front
+            import peerauth.server.proxy  # noqa: F401
+
+
 async def make_offer(service: Service, audit: Audit, config: Config | None = None, *, aside: bool = False) -> Offer:
     """Make this service ready, in the running loop, before anybody is let in. Raises PeerAuthError.
 
-    `aside`: this loop serves others meanwhile.
+    `aside`: this loop serves others meanwhile, who do not wait for what is imported.
     """
+    if aside:
+        await asyncio.to_thread(_import, service.kind)
     match service.kind:
         case Hello():
             from peerauth.server.asgi import Asgi
