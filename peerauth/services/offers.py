@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from peerauth.audit import Audit
 from peerauth.services.guest import Serve
 from peerauth.store.config import Config, Service
-from peerauth.store.kinds import App, Command, Hello, Http, Relay, Root
+from peerauth.store.kinds import App, Command, Hello, Http, Kind, Relay, Root
 
 
 async def _nothing() -> None:
@@ -29,11 +29,27 @@ class Offer:
     wind_down: Callable[[], None] = lambda: None
 
 
+def _import(kind: Kind) -> None:
+    """Have what serves this kind loaded: a tenth of a second, the first time that there is one."""
+    match kind:
+        case Hello() | App():
+            import peerauth.services.asgi
+            import peerauth.services.guarded
+            import peerauth.services.websocket_bounds
+        case Root():
+            import peerauth.services.files
+        case Http():
+            import peerauth.services.front
+            import peerauth.services.proxy  # noqa: F401
+
+
 async def make_offer(service: Service, audit: Audit, config: Config | None = None, *, aside: bool = False) -> Offer:
     """Make this service ready, in the running loop, before anybody is let in. Raises PeerAuthError.
 
-    `aside`: this loop serves others meanwhile.
+    `aside`: this loop serves others meanwhile, who do not wait for what is imported.
     """
+    if aside:
+        await asyncio.to_thread(_import, service.kind)
     match service.kind:
         case Hello():
             from peerauth.services.asgi import Asgi

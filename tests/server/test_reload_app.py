@@ -144,3 +144,26 @@ def test_startup_that_never_ends_is_not_waited_for_for_ever(home: Home, workers:
         node.reload()
         node.call(caller, "three").close()
         ping(tls)
+
+
+@several
+def test_what_serves_http_is_loaded_aside_too(home: Home, workers: int) -> None:
+    """A tenth of a second that nobody who is served waits for."""
+    home.pin("alice")
+    patch = """
+import os, sys, threading
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name in {"uvicorn", "httptools"} and threading.current_thread() is threading.main_thread():
+            os._exit(9)
+sys.meta_path.insert(0, Watch())
+"""
+    with up(home, workers, "one", program=with_patch(patch)) as node:
+        at = f'listen = "127.0.0.1:{node.ports["two"]}"'
+        node.write(node.service("one"), f'[[serve]]\nname = "two"\n{at}\n')
+        node.reload()
+        node.write(node.service("one"), f'[[serve]]\nname = "two"\n{at}\nhttp = "http://{node.where}"\n')
+        node.reload()
+        node.write(node.service("one"), f'[[serve]]\nname = "two"\n{at}\nroot = "{Slow(node).place}"\n')
+        node.reload()
+        assert node.serving.told("worker-ended") == []
