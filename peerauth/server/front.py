@@ -62,6 +62,11 @@ class Front:
         routes = self.service.routes
         return None if routes is None else routes.decide(request.method, request.target.path, peer)
 
+    def closed(self, request: Request, peer: Peer) -> str | None:
+        """By which rule this would be denied; None if it would not."""
+        denied = self.decide(request, peer) if self.routed else None
+        return None if denied is None else denied.rule
+
     def complain(self, why: str) -> None:
         """The program behind the door was reached, and it was no use."""
         text = why.replace("this door", f"the service '{self.service.name}' ({self.service.kind.leads_to})")
