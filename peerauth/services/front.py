@@ -71,6 +71,11 @@ class Front:
         routes = self.service.routes
         return None if routes is None else routes.decide(request.method, request.target.path, peer)
 
+    def closed(self, request: Request, peer: Peer) -> str | None:
+        """By which rule this would be denied; None if it would not."""
+        denied = self.decide(request, peer) if self.routed else None
+        return None if denied is None else denied.rule
+
     def complain(self, why: str) -> None:
         """The program behind the door was reached, and it was no use."""
         self.audit.refused(Event("problem", self._named(why), service=self.service.name, code="bad-answer"))

@@ -271,19 +271,15 @@ class Proxy(Visit):
             return
         self._near.leave()
         self._front.patience.discard(self)
-        guest = dataclasses.replace(self._guest, lost=lambda _: self._lost())
-        self._relay = Relay(guest, self._front.targets)
+        self._relay = Relay(dataclasses.replace(self._guest, lost=lambda _: self._lost()), self._front.targets)
         said, self._came = self._came, b""
         self._relay.join(self._backend.release(), said, head + rest)
 
-    # The end
-
     def denied(self) -> str | None:
         """As Served.denied. A request that has changed the protocol is under way until the connection ends."""
-        if self._request is None or not self._front.routed:
-            return None
-        denied = self._front.decide(self._request, self.admitted.peer)
-        return None if denied is None else denied.rule
+        return None if self._request is None else self._front.closed(self._request, self.peer)
+
+    # The end
 
     def _ready(self) -> None:
         """For the next request, which may be there already."""

@@ -1,7 +1,7 @@
 """A peers directory, followed in a thread, for programs whose loops and threads are not ours.
 
 The thread begins with the first that wants to hear of changes, in the process where it wants to (a fork has no threads), and
-ends with the process. Nobody who hears is kept alive by that.
+ends when nobody is left who does, or with the process. Nobody is kept alive by it.
 """
 
 from __future__ import annotations
@@ -50,14 +50,15 @@ class Lookout:
             if self._process != os.getpid():
                 self._process, self._stopped = os.getpid(), False
                 thread = threading.Thread(target=self._follow, name="peerauth-lookout", daemon=True)
-                thread.start()
                 atexit.register(self._stop, thread)
+                thread.start()
 
     def _stop(self, thread: threading.Thread) -> None:
         """Python must not end while the thread is in code that is not Python's."""
         self._stopped = True
-        if self._process == os.getpid() and self._notifier is not None:
-            self._notifier.stop()
+        if self._process == os.getpid():
+            if self._notifier is not None:
+                self._notifier.stop()
             thread.join(1.0)
 
     def _follow(self) -> None:
@@ -70,7 +71,8 @@ class Lookout:
                 while not self._stopped:
                     began = time.monotonic()
                     self._directory.refresh()
-                    self._call()
+                    if not self._call():
+                        return
                     if notifier.broken or identities(self._directory) != places:  # or a link leads elsewhere
                         break
                     cost = time.monotonic() - began
@@ -81,10 +83,18 @@ class Lookout:
             finally:
                 notifier.stop()
 
-    def _call(self) -> None:
+    def _call(self) -> bool:
+        """Whether there is still anybody to be called."""
         for heard_by in list(self._heard_by):
             review = heard_by()
-            if review is None:
-                self._heard_by.discard(heard_by)
-            else:
-                review()
+            if review is not None:
+                try:
+                    review()
+                except Exception:  # noqa: BLE001 - others are still to hear of it
+                    _log.exception("a change of the peers could not be followed")
+        with self._lock:
+            self._heard_by = {heard_by for heard_by in self._heard_by if heard_by() is not None}
+            if not self._heard_by:
+                self._process = 0  # whoever comes next begins another
+                atexit.unregister(self._stop)
+            return bool(self._heard_by)

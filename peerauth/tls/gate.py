@@ -175,13 +175,16 @@ class Gate:
         with self._held_lock:
             held = list(self._held)
             self._first_end = _NEVER
-        self._reviewed = everyone
         for connection in held:
-            connection.look_again()
+            try:
+                connection.look_again()
+            except Exception:  # noqa: BLE001 - others are still to be looked at
+                _log.exception("a connection could not be decided about again")
             if connection.admitted is not None and connection.leaf is not None:
                 ends = admitted_until(connection.admitted, connection.leaf)
                 with self._held_lock:
                     self._first_end = min(self._first_end, ends)
+        self._reviewed = everyone
 
     def _admitted(self, leaf: bytes | None, remote: Address | None, connection: Connection, within: float) -> Admitted:
         decision = self._decide(leaf, remote, connection, within)

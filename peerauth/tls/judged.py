@@ -6,6 +6,7 @@ OpenSSL has of it, and never a descriptor that is another's by then.
 
 from __future__ import annotations
 
+import logging
 import socket
 import ssl
 import struct
@@ -22,6 +23,8 @@ from peerauth.trust.decision import Address, Admitted, Refused
 LINGER_S: Final = 1.0  # how long a refused client may hold a blocking server, so that the alert reaches it
 LINGER_BYTES: Final = 1 << 18
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER with a time of zero: close sends RST
+
+_log = logging.getLogger("peerauth")
 
 BYTES_OF_A_SOCKET = (
     *("read", "recv", "recv_into", "recvfrom", "recvfrom_into"),
@@ -57,7 +60,10 @@ class Judged:
             self.admitted, self.refused = None, (error.decision, str(error))
             to_call, self._to_call = self._to_call, ()
         for call in to_call:
-            call()
+            try:
+                call()
+            except Exception:  # noqa: BLE001 - others are still to be ended
+                _log.exception("what was to be called when a peer is removed has failed")
 
 
 class JudgedSocket(Judged, ssl.SSLSocket):
@@ -199,7 +205,7 @@ def _after_admission(kind: type, name: str) -> Callable[..., Any]:
 
     @wraps(method)
     def guarded(self: Any, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - what the method takes and gives
-        if self.admitted is None:
+        if self.admitted is None or self.refused is not None:
             self._enter()
         if not reads:
             _look_again(self)

@@ -132,7 +132,7 @@ def peer_of(connection: object) -> Peer | None:
         if isinstance(peer, Peer):
             return peer
         connection = ask("ssl_object")
-    admitted = connection.admitted if isinstance(connection, Judged) else None
+    admitted = connection.admitted if isinstance(connection, Judged) and connection.refused is None else None
     return admitted.peer if admitted else None
 
 

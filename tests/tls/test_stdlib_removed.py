@@ -236,6 +236,45 @@ def test_nothing_is_kept_alive_by_being_looked_after(three: tuple[Node, Node, No
         gc.collect()
 
 
+def test_thread_ends_with_the_last_context_and_begins_again(
+    three: tuple[Node, Node, Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("peerauth.store.lookout.LOOK", 0.02)
+    a, gone, _ = three
+    lookout = Lookout(a.directory)
+
+    def threads() -> list[threading.Thread]:
+        return [one for one in threading.enumerate() if getattr(one, "_target", None) == lookout._follow]
+
+    for _ in range(2):
+        a.knows(gone)
+        server = a.server(follow=lookout.tell)
+        with connected(server, gone.client("a")) as (theirs, _):
+            (thread,) = threads()
+            a.forgets(gone)
+            assert end_of(theirs) == "refused"
+        del theirs, server
+        gc.collect()
+        thread.join(DEADLINE_S)
+        assert not thread.is_alive()
+
+
+def test_one_who_fails_when_told_keeps_nobody_from_being_told(
+    three: tuple[Node, Node, Node], caplog: pytest.LogCaptureFixture
+) -> None:
+    a, gone, _ = three
+    server = a.server(follow=following(a))
+    told = [threading.Event() for _ in range(3)]
+    pairs = [Bio(server, gone.client("a")) for _ in told]
+    for pair, event in zip(pairs, told, strict=True):
+        assert pair.shake() == (None, None)
+        when_removed(pair.server, lambda: 1 // 0)
+        when_removed(pair.server, event.set)
+    a.forgets(gone)
+    assert all(event.wait(DEADLINE_S) for event in told)
+    assert caplog.text.count("ZeroDivisionError") == 3
+
+
 PROGRAM = """
 import socket, ssl, sys, threading
 from peerauth import Node
