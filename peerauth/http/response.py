@@ -17,6 +17,8 @@ from peerauth.http.fields import Treatment
 LONGEST_HEAD: Final = 64 << 10  # bytes
 
 _LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*+))?\r\n")
+_BEGINNING: Final = b"HTTP/1."
+_TLS: Final = (b"\x15\x03", b"\x16\x03")  # how an alert and a handshake begin (RFC 8446 section 5.1)
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 _MOST_FIELDS = 500
 
@@ -73,6 +75,13 @@ class Response:
         """Make `plain` of the rest."""
         ours = b"Connection: Upgrade\r\nUpgrade: websocket\r\n" if self.websocket else self._length_line()
         self.plain = b"%b%b\r\n" % (self.lines, ours)
+
+
+def check_begun(begun: bytes) -> None:
+    """Raise BadResponse when this cannot become a head, whatever follows: who waits for its end waits in vain."""
+    if not begun.startswith(_BEGINNING) and not _BEGINNING.startswith(begun):
+        in_tls = begun.startswith(_TLS)
+        raise BadResponse("it is in TLS, and is to be in the clear" if in_tls else "it does not begin with HTTP/1.1")
 
 
 def read_response(head: bytes) -> Response:

@@ -15,7 +15,7 @@ from typing import Final
 from peerauth.address import Address
 from peerauth.http.body import BadBody, Body, Chunked, Sized, UntilEnd, chunk, end_of_chunks
 from peerauth.http.request import Request
-from peerauth.http.response import LONGEST_HEAD, BadResponse, Response, read_response
+from peerauth.http.response import LONGEST_HEAD, BadResponse, Response, check_begun, read_response
 from peerauth.net.sockets import taken
 from peerauth.services.asker import Asker
 from peerauth.services.ends import Plain
@@ -241,6 +241,7 @@ class Backend:
                 if end > LONGEST_HEAD or (end == 3 and len(self._came) > LONGEST_HEAD):
                     raise BadResponse("its header is longer than 64 KB")
                 if end == 3:
+                    check_begun(self._came)
                     return
                 response = read_response(self._came[:end])
                 self._said = response if end < KEPT else None

@@ -530,3 +530,46 @@ async def test_a_request_that_goes_in_a_circle_is_ended(yard: Yard, caller: Call
         assert len(proxy.connections) == MOST_TIMES
         event = await proxy.node.hears("problem", code="proxy-loop")
         assert "127.0.0.1" in event.message
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (b"\x15\x03\x01\x00\x02\x02\x46", "it is in TLS, and is to be in the clear"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "it does not begin with HTTP/1.1"),
+        (b"<html>\n", "it does not begin with HTTP/1.1"),
+    ],
+    ids=["TLS", "SSH", "HTTP/0.9"],
+)
+@on_loops("uvloop")
+async def test_an_answer_that_cannot_become_one_is_not_waited_for(yard: Yard, caller: Caller, said: bytes, why: str) -> None:
+    """As where the program behind the door is another than was thought, and waits itself."""
+    async with proxied(yard, lambda talk: (talk.head(), talk.say(said), talk.ends())) as proxy:
+
+        def run() -> None:
+            with calling(caller, proxy.node.port) as peer:
+                peer.say(GET)
+                assert error(peer) == 502
+
+        await asyncio.to_thread(run)
+        event = await proxy.node.hears("problem", code="bad-answer")
+        assert event.message.endswith(why)
+
+
+@on_loops("uvloop")
+async def test_the_beginning_of_an_answer_is_waited_for_byte_by_byte(yard: Yard, caller: Caller) -> None:
+    def behave(talk: Talk) -> None:
+        talk.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        talk.head()
+        for at in range(len(OK)):
+            talk.say(OK[at : at + 1])
+            time.sleep(0.001)  # or TCP puts them together
+
+    async with proxied(yard, behave) as proxy:
+
+        def run() -> None:
+            with calling(caller, proxy.node.port) as peer:
+                peer.say(GET)
+                assert peer.exactly(len(OK)) == OK
+
+        await asyncio.to_thread(run)
