@@ -383,7 +383,7 @@ async def test_watch_that_fails_begins_anew(yard: Yard, monkeypatch: pytest.Monk
         refresh, failures = PeerDirectory.refresh, ["once"]
 
         def fails_once(directory: PeerDirectory, *names: Iterable[str] | None) -> PeerSet:
-            if failures:
+            if failures and directory is node.server.peers:  # others, of other tests, may look at theirs
                 raise RuntimeError(failures.pop())
             return refresh(directory, *names)
 
