@@ -272,8 +272,8 @@ class Supervisor:
         worker.ready = True
         number, text = worker.number + 1, f"{worker.shown} is process {worker.pid}"
         self._speaker.say(Event("worker-started", text, worker=number, pid=worker.pid))
-        if self._announced or not all(other.ready for other in self._workers):
-            return
+        if self._announced or self._stopping is not None or not all(other.ready for other in self._workers):
+            return  # whoever stops has shut its doors, and has nothing to announce
         self._announced = True
         self._list()
 

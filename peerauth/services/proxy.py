@@ -40,16 +40,8 @@ class Proxy(Visit):
     """One admitted connection, and the requests that come over it."""
 
     __slots__ = (
-        "_body",
-        "_buffer",
-        "_heard_all",
-        "_introduced",
-        "_introduction",
-        "_last",
-        "_request",
-        "_said",
-        "_taken_before",
-    )
+        "_body", "_buffer", "_heard_all", "_introduced", "_introduction", "_last", "_request", "_said", "_taken_before",
+    )  # fmt: skip
 
     def __init__(self, guest: Guest, front: Front) -> None:
         super().__init__(guest, front)
