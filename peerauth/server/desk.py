@@ -56,7 +56,7 @@ class Office:
     removals: Removals = field(init=False)
 
     def __post_init__(self) -> None:
-        self.removals = Removals(self.peers.current, self.audit)
+        self.removals = Removals(self.peers.current, self.peers.path, self.audit)
         state = self.state if self.config is not None and self.config.remember else None
         self.refusals = Refusals(self.audit, state, self._reserved)
 

@@ -18,6 +18,7 @@ from peerauth.control.invitation import Join, Joined
 from peerauth.errors import BadInput, PeerAuthError
 from peerauth.net.reach import leads_to
 from peerauth.server.desk import SERVICE, Office, Visit
+from peerauth.server.removals import removed_at
 from peerauth.store.config import reserved_names
 from peerauth.store.invitations import Invitation, Invitations
 from peerauth.store.peerdir import PeerDirectory
@@ -115,7 +116,7 @@ def welcome(book: Invitations, peers: PeerDirectory, id_: bytes, joiner: Joiner,
             book.settle(id_, who, holder.name)
             return holder.name, True
         if joiner.was_pinned:
-            book.forget([who], now)
+            book.forget([who], removed_at(peers.path))
         invitation = book.count(id_, who, now)
         try:
             name = _pin(peers, invitation, joiner, now)

@@ -8,8 +8,11 @@ list no more was removed, too. What is deleted while no server runs is noted by 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 from peerauth.audit import Audit, Event
 from peerauth.errors import PeerAuthError
@@ -19,12 +22,16 @@ from peerauth.store.watch import Change
 from peerauth.trust.fingerprint import Fingerprint
 from peerauth.trust.peers import PeerSet
 
+_TICK = 0.02  # seconds: by so much the clock of a file system may be behind
+_SEEN_BY = 10.0  # seconds in which a change is seen, also where the directory is looked at now and then
+
 
 class Removals:
     """What one process has seen leave the list."""
 
-    def __init__(self, peers: PeerSet, audit: Audit) -> None:
+    def __init__(self, peers: PeerSet, directory: Path, audit: Audit) -> None:
         self.noted = peers
+        self._directory = directory
         self._audit = audit
         self._turn = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -46,7 +53,7 @@ class Removals:
         async with self._turn:
             before = self.noted
             try:
-                await asyncio.to_thread(_write, state, before, change)
+                await asyncio.to_thread(_write, state, before, change, self._directory)
             except PeerAuthError as error:  # `noted` stays as it is, so nobody comes back while this process lives
                 text = f"it could not be noted who was removed: {error.message}"
                 self._audit.common(Event("problem", text, error.hint, code="not-noted"))
@@ -54,10 +61,24 @@ class Removals:
                 self.noted = change.after
 
 
-def _write(state: State, before: PeerSet, change: Change) -> None:
+def removed_at(directory: Path) -> datetime:
+    """When the list was changed last, by its directory: an invitation made after that is good for who was removed.
+
+    Now, where that was too long ago to be what was just seen: another directory has come to be in its place.
+    """
+    now = time.time()
+    with contextlib.suppress(OSError):
+        looks = directory.stat(), directory.lstat()
+        changed = max(max(look.st_mtime, look.st_ctime) for look in looks) + _TICK
+        if now - _SEEN_BY < changed < now:
+            return datetime.fromtimestamp(changed, UTC)
+    return datetime.fromtimestamp(now, UTC)
+
+
+def _write(state: State, before: PeerSet, change: Change, directory: Path) -> None:
     gone = list(_gone(before, change.after))
     if gone:
-        Invitations(state).forget(gone, datetime.now(UTC))
+        Invitations(state).forget(gone, removed_at(directory))
 
 
 def _gone(before: PeerSet, after: PeerSet) -> Iterator[Fingerprint]:
