@@ -20,9 +20,7 @@ from peerauth.store.peerfiles import PeerFiles
 if TYPE_CHECKING:
     from peerauth.store.notifier import Notifier
 
-LOOK: Final = (
-    2.0  # seconds after which the directory is looked at, and times are, whether or not the system tells of a change
-)
+LOOK: Final = 2.0  # seconds; the directory is looked at so often, and times are, whether or not the system tells of a change
 LOOK_BLIND: Final = 0.2  # the same where it cannot tell
 _REST: Final = 20  # times what a look took, until the next that nobody has asked for
 
