@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.docs.pages import CHECKOUT
-from tests.docs.terminals import DEADLINE_S, pattern, plain
+from tests.docs.terminals import DEADLINE_S, Ports, pattern, plain
 
 _PROGRAM = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
 _SECTION = re.compile(r"^##+ (.+)$", re.MULTILINE)
@@ -26,8 +26,11 @@ class PageProgram:
     shown: str
 
     def command(self, directory: Path, port: int) -> list[str]:
-        """How it is run, with this port in place of the page's; a file is made where the page says how it is called."""
-        text = self.text.replace("8443", str(port))
+        """How it is run, with this port in place of the page's; a file is made where the page says how it is called.
+
+        A port at which the program itself listens, 8446 on the pages, is a free one.
+        """
+        text = self.text.replace("8443", str(port)).replace("8446", str(Ports().number("8446")))
         if found := _STARTED.match(text):
             module, program, words = found.groups()
             (directory / f"{module}.py").write_text(text)
