@@ -8,6 +8,7 @@ from benchmarks.bench import Bench, Measurement
 from benchmarks.contenders import Contender
 from benchmarks.identities import Kind
 from benchmarks.load import sample
+from benchmarks.measurements.limits import ALONE, signatures
 from benchmarks.results import Column, Sample, Sheet
 from benchmarks.running import Failed
 
@@ -25,7 +26,10 @@ _FULL: tuple[tuple[str, str, Kind, Kind], ...] = (
 
 
 def plan(bench: Bench, contenders: Sequence[Contender]) -> list[Measurement]:
-    """Plan the four sheets of full handshakes and the one of resumed ones."""
+    """Plan the four sheets of full handshakes and the one of resumed ones.
+
+    With the first belongs what the signatures alone take: on a shared machine, another moment is another machine.
+    """
     sheets = [
         Measurement(
             Sheet(key, key, title, COLUMNS),
@@ -33,6 +37,7 @@ def plan(bench: Bench, contenders: Sequence[Contender]) -> list[Measurement]:
         )
         for key, title, server, client in _FULL
     ]
+    sheets[0].subjects[ALONE] = signatures(bench)
     resumed = {contender.name: _loops(bench, contender, "resumed", "rsa4096", "p256") for contender in contenders}
     return [*sheets, Measurement(Sheet("resumed", "resumed", "Resumed connections, RSA-4096 server", COLUMNS), resumed)]
 

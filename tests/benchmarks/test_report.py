@@ -149,3 +149,10 @@ def test_the_goals_of_http_are_against_each_proxy() -> None:
     assert found == {">= 1 x Caddy": ("2.00 x", True), ">= 0.65 x nginx http": ("0.50 x", False)}
     unmeasured = [goal.reached for goal in goals(made(sheet(peerauth=[1.0]))) if goal.text.startswith("HTTP requests/s")]
     assert unmeasured == [None, None]
+
+
+def test_handshakes_beside_the_signatures_of_the_same_rounds() -> None:
+    full = sheet("full", peerauth=[70.0, 300.0, 150.0], signatures_alone=[100.0, 400.0, 200.0], hitch=[50.0, 200.0, 100.0])
+    found = {goal.text: (goal.got, goal.reached) for goal in goals(made(full))}
+    assert found["the same, against the library alone"] == ("0.75 x", True)
+    assert found["full handshakes/s, RSA-4096"] == ("1.50 x hitch", False), "the library alone is nobody's rival"
