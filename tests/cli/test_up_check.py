@@ -42,6 +42,7 @@ CORPUS: dict[str, tuple[str, list[tuple[int | None, str, str]]]] = {
         f"{key}-is-a-number": (f"{SERVE}{key} = 3", [(5, f"serve[1].{key} must be", "")])
         for key in ("http", "app", "root", "command")
     },
+    "misspelt-for-another-kind": (f"{SERVE}timout = 5", [(5, "unknown setting 'serve[1].timout'", "known here: allow")]),
     "same-name": (
         f'{SERVE}name = "x"\n[[serve]]\nlisten = ":1999"\nname = "x"',
         [(8, "serve[2].name is 'x', and so is that of another block (line 5)", "its own")],
