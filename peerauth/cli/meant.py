@@ -21,6 +21,7 @@ _COMMANDS: Final = {
     "ping": "check",
     "curl": "get",
     "log": "why",
+    "version": "--version",
 }
 _PEER_COMMANDS: Final = {
     "ls": "peer list",
