@@ -76,12 +76,17 @@ def parse_address(text: str, *, default_port: int | None = None, what: str = "ad
     if not port and default_port is not None and host:
         return Address(_check_host(host, text, what), default_port)
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535):
-        raise BadInput(
-            "bad-address",
-            f"the {what} '{printable(text, 80)}' is not HOST:PORT",
-            "for instance 0.0.0.0:8443, [::1]:8443, db.example:5432 or unix:/run/app.sock",
-        )
+        raise BadInput("bad-address", f"the {what} '{printable(text, 80)}' is not HOST:PORT", _instead(text, port))
     return Address(_check_host(host, text, what), int(port))
+
+
+def _instead(text: str, port: str) -> str:
+    """What to write where `text` is no address."""
+    if port.isascii() and port.isdigit():
+        return "a port is a number up to 65535"
+    if text.isascii() and text.isdigit() and len(text) <= 5:
+        return f"with something before the port: 127.0.0.1:{text}, or :{text} for every interface"
+    return "for instance 0.0.0.0:8443, [::1]:8443, db.example:5432 or unix:/run/app.sock"
 
 
 def _split(text: str) -> tuple[str, str]:

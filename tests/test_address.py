@@ -66,3 +66,17 @@ def test_path_that_no_text_can_say_is_still_a_path() -> None:
 )
 def test_an_ip_address_is_no_server_name(text: str, name: str | None) -> None:
     assert parse_address(text).server_name == name
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("db-1:99999", "a port is a number up to 65535"),
+        ("8443", "with something before the port: 127.0.0.1:8443, or :8443 for every interface"),
+        ("db-1", "for instance 0.0.0.0:8443, [::1]:8443, db.example:5432 or unix:/run/app.sock"),
+    ],
+)
+def test_what_is_no_address_is_told_what_would_be(text: str, hint: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        parse_address(text)
+    assert refused.value.hint == hint

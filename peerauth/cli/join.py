@@ -31,7 +31,11 @@ def join(
     ui: Ui,
     token: Annotated[
         str | None,
-        typer.Argument(help=f"What `peerauth invite` printed; - is standard input (else ${VARIABLE}).", show_default=False),
+        typer.Argument(
+            metavar="TOKEN",
+            help=f"What `peerauth invite` printed; - is standard input (else ${VARIABLE}).",
+            show_default=False,
+        ),
     ] = None,
     *,
     name: Annotated[

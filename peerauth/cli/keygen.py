@@ -26,7 +26,9 @@ _TICK = 0.1
 @command
 def keygen(
     ui: Ui,
-    name: Annotated[str | None, typer.Argument(help="The node's name (else the host's name).", show_default=False)] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="The node's name (else the host's name).", show_default=False)
+    ] = None,
     *,
     kind: Annotated[
         Literal["rsa4096", "rsa3072", "p256", "ed25519"],

@@ -91,7 +91,7 @@ def folded(pin: Fingerprint) -> str:
 @command
 def show(
     ui: Ui,
-    name: Annotated[str, typer.Argument(help="The peer's name.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The peer's name.")],
     *,
     pem: Annotated[bool, typer.Option("--pem", help="Print its certificates as PEM.")] = False,
 ) -> None:
@@ -174,8 +174,8 @@ def _shut_out(ui: Ui, config: Config, name: str, pins: Sequence[Fingerprint]) ->
 @command
 def rename(
     ui: Ui,
-    old: Annotated[str, typer.Argument(help="The name it has.")],
-    new: Annotated[str, typer.Argument(help="The name it is to have.")],
+    old: Annotated[str, typer.Argument(metavar="OLD", help="The name it has.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The name it is to have.")],
 ) -> None:
     """Give a peer another name."""
     from peerauth.store.pending import forget_peer

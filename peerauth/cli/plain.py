@@ -38,6 +38,22 @@ class QuickCommand(TyperCommand):
                 error.ctx = ctx  # type: ignore[attr-defined]
             raise
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:  # noqa: ANN401 - typer has no public name for it
+        """What stands behind the command's name in the first line of its help, in brackets where it may be left out."""
+        pieces = ["[OPTIONS]"]
+        for argument in self.get_params(ctx):
+            if isinstance(argument, TyperArgument):
+                name = argument.display_name_raw
+                pieces.append(name if argument.required or name.startswith("[") else f"[{name}]")
+        return pieces
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - the same
+        """Write the arguments, by their names alone, and the options."""
+        for argument in self.get_params(ctx):
+            if isinstance(argument, TyperArgument):
+                argument.display_type_rich = lambda **_: None  # type: ignore[method-assign]
+        super().format_options(ctx, formatter)
+
 
 class QuickGroup(TyperGroup):
     """A group whose own options are taken as they are where they are plain."""

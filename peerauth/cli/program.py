@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache, cached_property
 from importlib import import_module
 from typing import Annotated, Any
@@ -61,6 +62,7 @@ def _typer(name: str | None = None, settings: dict[str, Any] | None = None) -> t
     )
 
 
+_WRONG = re.compile(r"^No such (?:command|option):? ('?[\w-]+'?)")
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 _app = _typer(PROGRAM, _SETTINGS)
 _peer_app = _typer("peer", _SETTINGS)
@@ -124,7 +126,7 @@ def run(words: list[str]) -> int:
     try:
         code = program().main(words, prog_name=PROGRAM, standalone_mode=False)
     except typer.TyperException as error:
-        return _misused(ui, error, nagios="--nagios" in words)
+        return _misused(ui, error, words)
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except BrokenPipeError:
@@ -136,16 +138,21 @@ def run(words: list[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _misused(ui: Ui, error: typer.TyperException, *, nagios: bool) -> int:
+def _misused(ui: Ui, error: typer.TyperException, words: list[str]) -> int:
     """Say what typer has against the command line, in our own voice, or in that of a monitoring plugin."""
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else PROGRAM
     if type(error).__name__ == "NoArgsIsHelpError":  # typer has no public name for it
         ui.say(context.get_help() if context is not None else "")
         return UsageError.exit_code
-    text = error.format_message().rstrip(".").replace(": Value error, ", ": ")
-    misuse = UsageError("usage", text[:1].lower() + text[1:], f"{path} --help")
-    if nagios:
+    text, hint = error.format_message().rstrip(".").replace(": Value error, ", ": "), f"{path} --help"
+    if found := _WRONG.search(text):
+        from peerauth.cli.meant import meant
+
+        known = meant(path, found[1].strip("'"), words)
+        text, hint = (found[0], known) if known else (text, hint)
+    misuse = UsageError("usage", text[:1].lower() + text[1:], hint)
+    if "--nagios" in words:
         from peerauth.cli.nagios import unknown
 
         return unknown(ui, misuse)

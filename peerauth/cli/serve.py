@@ -68,7 +68,7 @@ SpeaksOption = Annotated[
 CommandArgument = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="-- COMMAND ARG",
+        metavar="-- COMMAND ARG...",
         help="Start this, and lead to the Unix socket at which it listens: $PEERAUTH_BACKEND, {backend} in it.",
         show_default=False,
     ),

@@ -77,7 +77,9 @@ def _say_none(ui: Ui, who: str | None, directory: PeerDirectory) -> None:
         pinned = " (it is pinned)" if who in directory.current else ""
         ui.say(f"no refusal of {who} is remembered{pinned}")
     else:
-        raise no_such_peer(who, directory.current)
+        unknown = no_such_peer(who, directory.current)
+        unknown.message += ", and nobody who was refused calls themselves so"
+        raise unknown
 
 
 def _matching(who: str, directory: PeerDirectory) -> Callable[[Refusal], bool]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from peerauth.address import Address
 from peerauth.errors import BadInput, printable
 from peerauth.store.document import Document, together
-from peerauth.store.files import read_bounded, shown
+from peerauth.store.files import read_bounded
 from peerauth.store.kinds import Command, Hello, Kind, OnUnknown, check_on_unknown, read_kind
 from peerauth.store.schema import Table, parse_span, parse_toml, read_acceptance, read_address
 from peerauth.store.socketfile import SocketFile, read_socket_file
@@ -108,14 +108,9 @@ def read_config(home: Path) -> bytes:
     except BadInput as error:
         if error.code != "no-such-file":
             raise
-        if home.is_file():
-            hint = f"type: --home {shown(home.parent)}"
-            raise BadInput("no-config", f"{shown(home)} is a file, and the home of a node is a directory", hint) from error
-        raise BadInput(
-            "no-config",
-            f"{shown(home)} is not the home of a node: there is no {FILE_NAME} in it",
-            "type: peerauth keygen   (or name another directory with --home)",
-        ) from error
+        from peerauth.store.no_home import no_home  # noqa: PLC0415 - nobody needs it where there is a node
+
+        raise no_home(home, FILE_NAME) from error
 
 
 def parse_config(data: bytes, home: Path) -> Config:

@@ -49,7 +49,8 @@ def read_with_status(path: Path | str, limit: int, directory: int | None = None)
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise BadInput("not-a-file", f"{shown(path)} is not a regular file")
+            what = "a directory, not a file" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+            raise BadInput("not-a-file", f"{shown(path)} is {what}")
         data = os.read(descriptor, min(status.st_size, limit) + 1)
         if len(data) != status.st_size:  # a file that grows, or that has no size (/proc), or a read that was cut short
             while len(data) <= limit and (more := os.read(descriptor, limit + 1 - len(data))):

@@ -106,7 +106,7 @@ class Table:
         for key in self._values:
             if key in self._known:
                 continue
-            near = difflib.get_close_matches(key, self._known, 1, 0.5)
+            near = difflib.get_close_matches(key, self._known, 1, 0.6)
             if self._cut_short and not near:
                 continue
             hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(sorted(set(self._known)))}"

@@ -139,10 +139,13 @@ def refused_server(refused: Refused, expected: str, where: str, peers: PeerSet) 
         reason = f"{expected} is pinned as {pinned.pins[0]}" if pinned else f"there is no peer {expected}"
         if pinned and refused.key and pinned.keys:
             reason = f"its key is {refused.key}, while {expected} is pinned by the key {pinned.keys[0]}"
-        hint = (
-            "someone may stand in between, or it has a new certificate; ask its owner for `peerauth id --fingerprint`, "
-            f"then: peerauth peer remove {expected}; peerauth peer scan {where} --add {expected} --expect FINGERPRINT"
-        )
+        scan = f"peerauth peer scan {where} --add {expected} --expect FINGERPRINT"
+        hint = f"ask its owner for `peerauth id --fingerprint`, then: {scan}"
+        if pinned:
+            hint = (
+                "someone may stand in between, or it has a new certificate; ask its owner for `peerauth id --fingerprint`, "
+                f"then: peerauth peer remove {expected}; {scan}"
+            )
     else:
         reason, hint = refused.reason, _hint(refused.code, expected, by_key=_by_key(refused.peer))
     return TrustRefused(str(refused.code), f"{where} is not admitted as {expected}: {presented}, and {reason}", hint)

@@ -122,7 +122,7 @@ def test_a_system_error_is_told_by_its_own_words(capsys: pytest.CaptureFixture[s
         (["kegyen"], "keygen"),
         (["peer", "lst"], "list"),
         (["id", "--fingerpint"], "--fingerprint"),
-        (["peer", "show"], "name"),
+        (["peer", "show"], "NAME"),
         (["keygen", "--days"], "--days"),
     ],
 )
@@ -233,3 +233,54 @@ def test_a_person_says_yes_on_a_terminal(answer: str, *, yes: bool) -> None:
 def test_nobody_says_yes_where_nobody_can_be_asked() -> None:
     done = subprocess.run([sys.executable, *ASK], input="y\n", capture_output=True, text=True, env=environment(), check=True)
     assert (done.stdout, done.stderr) == ("no harm done\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "first"),
+    [
+        ("keygen", "peerauth keygen [OPTIONS] [NAME]"),
+        ("serve", "peerauth serve [OPTIONS] [-- COMMAND ARG...]"),
+        ("pair", "peerauth pair [OPTIONS] [HOST:PORT [CODE]]"),
+        ("join", "peerauth join [OPTIONS] [TOKEN]"),
+        ("peer add", "peerauth peer add [OPTIONS] FILE..."),
+        ("peer rename", "peerauth peer rename [OPTIONS] OLD NEW"),
+    ],
+)
+def test_help_writes_arguments_as_people_do(words: str, first: str) -> None:
+    """No types of Python, no braces: `FILE...`, not `{FILE...}... <list[Path]>`."""
+    shown = peerauth(*words.split(), "--help").out
+
+    assert shown.splitlines()[0] == f"Usage: {first}"
+    assert "<str>" not in shown
+    assert "<list[" not in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "hint"),
+    [
+        ("keygen --name db-1", "no such option: --name", "peerauth keygen NAME"),
+        ("genkey", "no such command 'genkey'", "peerauth keygen"),
+        ("list", "no such command 'list'", "peerauth peer list"),
+        ("peer rm alice", "no such command 'rm'", "peerauth peer remove"),
+        ("serve --port=8443", "no such option: --port", "peerauth serve --listen :PORT"),
+        ("peer rename alice", "missing argument 'NEW'", "peerauth peer rename --help"),
+        ("up --chek", "no such option: --chek (Possible options: --check, --help, --home)", "peerauth up --help"),
+        ("serve --chek", "no such option: --chek", "peerauth serve --help"),
+    ],
+)
+def test_what_other_tools_call_it_is_understood(words: str, said: str, hint: str) -> None:
+    result = peerauth(*words.split())
+
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith(f"error: {said}")
+    assert result.err.splitlines()[-1] == f"hint: {hint}"
+
+
+def test_a_program_without_the_dashes_before_it_is_told_of_them() -> None:
+    """The twin has a word less: then the wrong option is the server's own."""
+    stray = peerauth("serve", "--listen", ":0", "python3", "-m", "http.server")
+    wrong = peerauth("serve", "--listen", ":0", "-m", "http.server")
+
+    assert stray.code == wrong.code == 2
+    assert stray.err.splitlines()[-1].endswith("peerauth serve --listen ADDRESS -- COMMAND ARG...")
+    assert wrong.err.splitlines()[-1] == "hint: peerauth serve --help"

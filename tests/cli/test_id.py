@@ -197,6 +197,15 @@ def test_a_directory_without_a_node_says_how_to_make_one(tmp_path: Path) -> None
     assert "peerauth keygen" in short(result.err)
 
 
+def test_above_a_node_it_is_not_proposed_to_make_another(home: Path) -> None:
+    """As after `keygen --home db-1`, when the directory was not entered."""
+    above = peerauth("id", "--home", home.parent)
+
+    assert above.code == 1
+    assert "keygen" not in above.err
+    assert short(above.err).endswith(f"name it with --home: {home}\n")
+
+
 BLOCKS = {" ": (1, 1), "▀": (0, 1), "▄": (1, 0), "█": (0, 0)}  # (upper, lower): 1 is dark
 
 

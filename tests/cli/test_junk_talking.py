@@ -148,7 +148,7 @@ def test_setting_that_cannot_be_is_named(run: Run, pinned: Path, words: list[str
     ("text", "said"),
     [
         ('key = "x\\u001b[2J"', r"x\x1b[2J"),
-        ('key = "."', "not a regular file"),
+        ('key = "."', "a directory, not a file"),
         ('certificate = "/dev/zero"', "/dev/zero"),
         ('key = "/dev/null/x"', "/dev/null/x"),
         ('key = "' + "x" * 300 + '"', "File name too long"),

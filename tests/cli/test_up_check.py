@@ -32,7 +32,7 @@ CORPUS: dict[str, tuple[str, list[tuple[int | None, str, str]]]] = {
     "no-listen": (f"{NODE}[[serve]]\nname = 'x'", [(3, "serve[1].listen is missing", "listen = ")]),
     "listen-is-a-number": (f"{NODE}[[serve]]\nlisten = 8443", [(4, "serve[1].listen must be a text", "")]),
     "no-port": (f'{NODE}[[serve]]\nlisten = "0.0.0.0"', [(4, "is not HOST:PORT", "8443")]),
-    "big-port": (f'{NODE}[[serve]]\nlisten = ":65536"', [(4, "is not HOST:PORT", "8443")]),
+    "big-port": (f'{NODE}[[serve]]\nlisten = ":65536"', [(4, "is not HOST:PORT", "up to 65535")]),
     "bad-target": (f'{SERVE}target = "somewhere"', [(5, "serve[1].target is not usable", "5432")]),
     "bad-http-with-its-settings": (
         f'{SERVE}http = "https://h"\ntimeout = 5\nheaders = ["X-Peer-Name"]',
@@ -42,6 +42,7 @@ CORPUS: dict[str, tuple[str, list[tuple[int | None, str, str]]]] = {
         f"{key}-is-a-number": (f"{SERVE}{key} = 3", [(5, f"serve[1].{key} must be", "")])
         for key in ("http", "app", "root", "command")
     },
+    "misspelt-for-another-kind": (f"{SERVE}timout = 5", [(5, "unknown setting 'serve[1].timout'", "known here: allow")]),
     "same-name": (
         f'{SERVE}name = "x"\n[[serve]]\nlisten = ":1999"\nname = "x"',
         [(8, "serve[2].name is 'x', and so is that of another block (line 5)", "its own")],

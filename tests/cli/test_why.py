@@ -126,6 +126,7 @@ def test_why_says_what_there_is_of_somebody_else(run: Run, must: Run, tmp_path: 
     assert must("why", "aabbccdd").err == "no refusal of aabbccdd is remembered\n"
     failed = run("why", "bobb")
     assert (failed.code, "did you mean bob?" in failed.err) == (1, True)
+    assert "there is no peer bobb, and nobody who was refused calls themselves so" in failed.err
     assert run("why", "bobb", "--json").json["error"]["code"] == "no-such-peer"
 
 

@@ -146,6 +146,18 @@ def test_every_code_has_words_and_a_hint_at_either_end(code: Code, known: bool) 
         assert error.hint
 
 
+def test_who_was_taken_out_of_the_list_is_not_to_be_taken_out_again() -> None:
+    """Whoever is not there cannot be removed; its twin is pinned with another certificate, and has to be."""
+    fingerprint = identity("bob").certificate.fingerprint
+    alice = Peer("alice", (identity("alice").certificate.fingerprint,))
+    refused = Refused(Code.UNKNOWN, fingerprint, None, "")
+    gone, other = (refused_server(refused, "alice", "h:1", PeerSet.of(peers)) for peers in ([], [alice]))
+    assert "there is no peer alice" in gone.message
+    assert "peer remove" not in (gone.hint or "")
+    assert "peerauth peer scan h:1 --add alice --expect FINGERPRINT" in (gone.hint or "")
+    assert "peerauth peer remove alice; peerauth peer scan h:1 --add alice" in (other.hint or "")
+
+
 def test_peer_that_may_come_from_elsewhere_only_can_still_be_reached() -> None:
     """`from` says where a peer may come from, not where it is; the pin still decides."""
     bob = identity("bob").certificate
