@@ -129,12 +129,18 @@ class Listener:
             return
         certificate = session.certificate if session else None
         self._failed(arrival, error, certificate, proven=finished and certificate is not None)
+        if not (finished and isinstance(error, NotAdmitted) and self._explained(arrival, error.refused)):
+            self._see_off(arrival, error)
+
+    def _see_off(self, arrival: Arrival, error: Exception) -> None:
         if isinstance(error, PlainHttp):
             self._tell_of_tls(arrival)
-        elif not isinstance(error, NotAdmitted):
-            arrival.sock.close()
-        elif not (finished and session is not None and self._explained(arrival, session, error.refused)):
+        elif isinstance(error, NotAdmitted):
             linger(self._shared.loop, arrival.sock)
+        else:
+            arrival.sock.close()
+        if arrival.session is not None:
+            arrival.session.forget()
 
     def _tell_of_tls(self, arrival: Arrival) -> None:
         """Answer somebody who asks in the clear, in the clear: whoever forgets https:// is told so, and nothing else."""
@@ -144,10 +150,11 @@ class Listener:
             arrival.sock.send(own_answer(400, "TLS is spoken here: the URL has to begin with https://", close=True))
         linger(self._shared.loop, arrival.sock)
 
-    def _explained(self, arrival: Arrival, session: Session, refused: Refused) -> bool:
+    def _explained(self, arrival: Arrival, refused: Refused) -> bool:
         """Have somebody told why it is refused, after a whole handshake; false where that is not done."""
         try:
-            self._shared.explainer.receive(arrival, session, refused)
+            assert arrival.session is not None
+            self._shared.explainer.receive(arrival, arrival.session, refused)
         except NotAdmitted:
             return False
         return True

@@ -88,6 +88,7 @@ class _Copy:
         try:
             self._pid = os.fork()
             if self._pid == 0:
+                os.close(self._answer)  # else it would be heard by itself for ever, when nobody else is there
                 _be_a_copy(work, portions, tickets, theirs, parent)
         except OSError:
             os.close(self._answer)

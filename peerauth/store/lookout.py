@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 from weakref import WeakMethod
 
+from peerauth.locks import ForkLock
 from peerauth.store.peerfiles import PeerFiles
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Lookout:
     def __init__(self, directory: PeerFiles) -> None:
         self._directory = directory
         self._heard_by: set[WeakMethod[Callable[[], object]]] = set()
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self._process = 0  # in which the thread is
         self._notifier: Notifier | None = None
         self._stopped = False
@@ -43,6 +44,9 @@ class Lookout:
         heard_by = WeakMethod(review)
         if self._process == os.getpid() and heard_by in self._heard_by:
             return
+        # It takes 10 ms, and many need none; in the thread, a fork at that moment could never import it (importlib's locks).
+        import peerauth.store.notifier  # noqa: F401, PLC0415
+
         with self._lock:
             self._heard_by.add(heard_by)
             if self._process != os.getpid():
@@ -60,7 +64,7 @@ class Lookout:
             thread.join(1.0)
 
     def _follow(self) -> None:
-        from peerauth.store.notifier import Notifier, identities  # noqa: PLC0415 - it takes 10 ms, and many need none
+        from peerauth.store.notifier import Notifier, identities  # noqa: PLC0415 - as in `tell`
 
         while not self._stopped:
             places = identities(self._directory)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 from peerauth.errors import BadInput
+from peerauth.locks import ForkLock
 from peerauth.store.config import Config
 from peerauth.store.home import read_identity
 from peerauth.trust.identity import Identity
@@ -31,7 +31,7 @@ class Own:
         self.passphrase = passphrase
         self._seen: _Signs | None = None  # the first look reads: the identity may have changed since it was read
         self._doubtful: _Signs | None = None
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
 
     def __repr__(self) -> str:
         return f"<Own {self.identity!r}>"  # never the passphrase

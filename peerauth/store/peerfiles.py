@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -22,6 +21,7 @@ from itertools import islice
 from pathlib import Path
 
 from peerauth.errors import BadInput
+from peerauth.locks import ForkLock
 from peerauth.store import files
 from peerauth.store.hands import share
 from peerauth.store.peerfile import parse_settings
@@ -86,7 +86,7 @@ class PeerFiles:
         self._prefix = os.path.join(path, "")  # noqa: PTH118 - a Path for each of a hundred thousand costs a second
         self._snapshot = Snapshot(path)
         self._linked: frozenset[Path] = frozenset()
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
 
     @property
     def current(self) -> PeerSet:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -21,6 +21,7 @@ from weakref import WeakSet
 
 from peerauth.address import Address as Where
 from peerauth.errors import TrustRefused, counted
+from peerauth.locks import ForkLock
 from peerauth.rate import Bucket
 from peerauth.tls.alerts import from_alert
 from peerauth.tls.heir import Line
@@ -108,11 +109,12 @@ class Gate:
         self._looked_at, self._look_again_at = -math.inf, 0.0
         self._loaded: set[Fingerprint] = set()
         self._not_found: set[Fingerprint] = set()
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self._log = RefusalLog()
         self._follow = follow
         self._held: WeakSet[Held] = WeakSet()
-        self._held_lock = threading.Lock()
+        self._held_in = os.getpid()
+        self._held_lock = ForkLock()
         self._reviewed: PeerSet | None = None
         self._first_end = _NEVER  # nobody's time is over before
 
@@ -154,10 +156,15 @@ class Gate:
         return self._admitted(leaf, remote, connection, AGAIN_S)
 
     def hold(self, connection: Held) -> None:
-        """Look after a connection that was admitted, until it is forgotten."""
+        """Look after a connection that was admitted, until it is forgotten.
+
+        In a fork, those that it uses: the others are its parent's, and to shut one down would end it there, too.
+        """
         if self._follow is None or connection.admitted is None or connection.leaf is None:
             return
         with self._held_lock:
+            if self._held_in != os.getpid():
+                self._held, self._held_in = WeakSet(), os.getpid()
             self._held.add(connection)
             self._first_end = min(self._first_end, admitted_until(connection.admitted, connection.leaf))
         self._follow(self.review)

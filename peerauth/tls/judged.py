@@ -7,16 +7,17 @@ OpenSSL has of it, and never a descriptor that is another's by then.
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import ssl
 import struct
-import threading
 import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from functools import partial, wraps
 from typing import Any, ClassVar, Final
 
+from peerauth.locks import ForkLock
 from peerauth.tls.gate import AGAIN_S, Gate, PeerRefused, explain, remote_of
 from peerauth.trust.decision import Address, Admitted, Refused
 
@@ -43,8 +44,9 @@ class Judged:
     remote: Address | None = None
     decided_at: float = 0.0  # time.monotonic()
     began: bool = False
+    held_in = 0  # the process that looks after it
     _to_call: tuple[Callable[[], object], ...] = ()
-    _calling = threading.Lock()  # of all of them: it is held for an instant
+    _calling = ForkLock()  # of all of them: it is held for an instant
 
     def when_refused(self, call: Callable[[], object]) -> None:
         """Call this when the connection is refused, or now if it is."""
@@ -70,7 +72,7 @@ class JudgedSocket(Judged, ssl.SSLSocket):
     """A socket of a context of ours."""
 
     handshake_timeout: ClassVar[float | None] = None
-    _closing: threading.Lock | None = None  # none before it is looked after: then nobody but its own thread knows it
+    _closing: ForkLock | None = None  # none before it is looked after: then nobody but its own thread knows it
 
     def look_again(self) -> None:
         """As Held.look_again. Whoever waits for it in its own thread is woken, and closes it."""
@@ -87,8 +89,8 @@ class JudgedSocket(Judged, ssl.SSLSocket):
                     socket.socket.shutdown(self, socket.SHUT_RDWR)  # ssl's own would have it go on in the clear
 
     def hold(self) -> None:
-        """Have it looked after."""
-        self._closing = threading.Lock()
+        """Have it looked after, in this process."""
+        self._closing, self.held_in = ForkLock(), os.getpid()
         self.judge.hold(self)
 
     def _real_close(self) -> None:
@@ -145,7 +147,8 @@ class JudgedObject(Judged, ssl.SSLObject):
                 self.refuse(error)
 
     def hold(self) -> None:
-        """Have it looked after."""
+        """Have it looked after, in this process."""
+        self.held_in = os.getpid()
         self.judge.hold(self)
 
     def do_handshake(self) -> None:
@@ -207,6 +210,8 @@ def _after_admission(kind: type, name: str) -> Callable[..., Any]:
     def guarded(self: Any, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - what the method takes and gives
         if self.admitted is None or self.refused is not None:
             self._enter()
+        elif self.held_in != os.getpid():  # a fork has none of its parent's threads
+            self.hold()
         if not reads:
             _look_again(self)
         try:

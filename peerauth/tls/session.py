@@ -30,9 +30,7 @@ RECORD = 16384  # the most that one TLS record carries, RFC 8446 section 5.1
 
 _NOT_HERE = Refused(Code.UNKNOWN, None, None, "strangers are heard under peerauth/1 only")
 _NOT_TOLD = Refused(Code.UNKNOWN, None, None, "strangers are told nothing here")
-
 _SPOKEN_TO_STRANGERS = (b"", *HTTP_1_1)  # by ALPN; many clients of HTTP leave it out
-
 Bytes = bytes | bytearray | memoryview
 Judge = Callable[[bytes | None], Decision]
 
@@ -174,6 +172,11 @@ class Session:
             raise NotAdmitted(self.decision if isinstance(self.decision, Refused) else _NOT_TOLD)
         return self.certificate
 
+    def forget(self) -> None:
+        """Nobody asks any more. The two would keep each other alive, with 40 KB, until Python looks for cycles."""
+        self._connection.set_app_data(None)
+        self._judge = None
+
     def explains(self) -> bool:
         """Whether whoever is refused here is told why, in HTTP: at a session made for that. Takes the room for it."""
         if self._tells is None:
@@ -199,9 +202,7 @@ class Session:
             self.certificate = None if leaf is None else crypto.dump_certificate(crypto.FILETYPE_ASN1, leaf)
         decision = self.judge(self.certificate)
         if isinstance(decision, Admitted) or self.hears_anyone or self.explains():
-            # Nobody asks any more; the two would keep each other alive, and many connections of a peer as many certificates.
-            self._connection.set_app_data(None)
-            self._judge = None
+            self.forget()
         return decision
 
     def read(self, size: int = RECORD) -> bytes | Wait:
@@ -233,7 +234,6 @@ class Session:
         return why
 
     # The same for bytes that only pass through
-
     def fill(self, buffer: scratch.Scratch) -> tuple[int, Stop]:
         """Read into `buffer` until a record is short, none is left, or the buffer is full.
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
+import ssl
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.support.engine import Yard, on_loops, running
+from peerauth.tls.session import Session
+from tests.support.engine import Caller, Yard, identity, on_loops, running
 from tests.support.programs import needs
+from tests.support.workers import ping
 
 
 @pytest.fixture
@@ -62,3 +66,28 @@ async def test_curl_shows_what_to_type(yard: Yard) -> None:
         words = (needs("curl"), "--silent", "--max-time", "20", f"http://127.0.0.1:{node.port}/")
         done = await asyncio.to_thread(subprocess.run, words, capture_output=True, timeout=30, check=True)
         assert b"https://" in done.stdout
+
+
+@pytest.mark.parametrize("who", ["in the clear", "a stranger"])
+@on_loops("uvloop")
+async def test_nothing_is_kept_of_who_is_sent_away(yard: Yard, who: str) -> None:
+    """Not until Python looks for cycles either, which is seldom: OpenSSL's 40 KB of each are nothing to it."""
+    stranger = Caller(identity("mallory"))
+
+    def knock(port: int) -> None:
+        if who == "in the clear":
+            with pytest.raises(ConnectionResetError):
+                said(port, b"SSH-2.0-OpenSSH_9.6\r\n")
+        else:
+            with pytest.raises((ssl.SSLError, ConnectionError)), stranger.open(port) as tls:
+                ping(tls)
+
+    gc.collect()
+    gc.disable()
+    try:
+        async with running(yard, hello=True) as node:
+            for _ in range(5):
+                await asyncio.to_thread(knock, node.port)
+            await node.until(lambda: not any(isinstance(one, Session) for one in gc.get_objects()))
+    finally:
+        gc.enable()

@@ -161,6 +161,24 @@ def killed() -> None:
     hands.share(work, ITEMS, 3)
 
 
+def killed_late() -> None:
+    """The same, when the copies hand over more than a pipe holds, and nobody takes it."""
+
+    def work(items: Sequence[str]) -> dict[str, bytes]:
+        if not in_copy():
+            time.sleep(HANGS_S)
+        return says(items)
+
+    whole = marshal.dumps
+
+    def much(value: Any) -> bytes:  # noqa: ANN401 - as marshal says it
+        os.write(1, b"here\n")
+        return whole(value) + bytes(1 << 20)
+
+    marshal.dumps = much  # type: ignore[assignment]
+    hands.share(work, ITEMS, 3)
+
+
 def threads() -> None:
     os.sched_getaffinity = lambda _: set(range(8))
     assert hands.processors() == hands._MOST
@@ -201,6 +219,7 @@ SCENES: dict[str, Callable[..., None]] = {
         interrupted,
         nobody_waits_for_children,
         killed,
+        killed_late,
         threads,
         peers,
     )

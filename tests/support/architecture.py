@@ -14,6 +14,7 @@ from typing import TypeAlias
 LAYERS = {
     "errors": 0,
     "address": 1,
+    "locks": 1,
     "rate": 1,
     "trust": 2,
     "http": 3,

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -275,8 +277,8 @@ def test_one_who_fails_when_told_keeps_nobody_from_being_told(
     assert caplog.text.count("ZeroDivisionError") == 3
 
 
-PROGRAM = """
-import socket, ssl, sys, threading
+CONNECTED = """
+import os, socket, ssl, sys, threading
 from peerauth import Node
 server, client = Node.load(sys.argv[1]).server_context(), Node.load(sys.argv[2]).client_context("node")
 near, far = socket.socketpair()
@@ -285,6 +287,9 @@ thread = threading.Thread(target=lambda: made.append(server.wrap_socket(far, ser
 thread.start()
 ours = client.wrap_socket(near)
 thread.join()
+"""
+
+PROGRAM = f"""{CONNECTED}
 print("open", flush=True)
 if sys.stdin.readline():
     try:
@@ -322,3 +327,46 @@ def test_program_with_a_nodes_contexts(node: Nodes, tmp_path: object, *, waits: 
         _, errors = program.communicate(timeout=DEADLINE_S)
         assert program.returncode == 0, errors
         assert time.monotonic() - began < 2 * PROMPT_S
+
+
+FORKING = f"""{CONNECTED}
+begun = threading.Event()
+def look():
+    with server.sslsocket_class.judge._lock:  # as the thread has it that follows the peers
+        begun.set()
+        threading.Event().wait()
+threading.Thread(target=look, daemon=True).start()
+begun.wait()
+pid = os.fork()
+if pid == 0:
+    ours.sendall(b"1")
+    print("open", made[0].recv(1), flush=True)
+    try:
+        made[0].recv(1)
+    except ssl.SSLError as error:
+        print(type(error).__name__, flush=True)
+    os._exit(0)
+print(os.waitpid(pid, 0)[1], flush=True)
+os._exit(0)
+"""
+
+
+def test_fork_of_a_program_looks_after_what_it_has(node: Nodes) -> None:
+    """As with `socketserver.ForkingMixIn`; whatever the thread of its parent was doing, which the fork has not."""
+    place = node("place").home
+    here, alice = Home(place, "node"), Home(place, "alice")
+    here.pin("alice")
+    alice.pin("node")
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", FORKING, here.home, alice.home],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as program:
+        assert program.stdout is not None
+        killer = threading.Timer(DEADLINE_S, lambda: os.killpg(program.pid, signal.SIGKILL))  # and its fork
+        killer.start()
+        assert program.stdout.readline() == "open b'1'\n"
+        here.unpin("alice")
+        assert program.stdout.read() == "PeerRefused\n0\n"
+        killer.cancel()
