@@ -33,13 +33,31 @@ def open_peers(ui: Ui) -> tuple[Config, PeerDirectory]:
     return config, directory
 
 
+def open_directory(ui: Ui) -> PeerDirectory:
+    """The node's peers as they are now, whatever is wrong with its services: who is to go, goes. Raises BadInput."""
+    from peerauth.store.config import peers_of
+    from peerauth.store.peerdir import PeerDirectory
+
+    try:
+        path = peers_of(ui.home)
+    except BadInput:
+        from peerauth.cli.standing import running  # what runs was told before config.toml became unreadable
+
+        if (config := running(ui.home)) is None:
+            raise
+        path = config.peers
+    directory = PeerDirectory(path)
+    directory.refresh()
+    return directory
+
+
 @command
 def list_peers(ui: Ui) -> None:
     """List the peers that this node admits.
 
     On a terminal a table; otherwise one line a pin, with tabs between name, fingerprint, key, expiry, tags and note.
     """
-    _, directory = open_peers(ui)
+    directory = open_directory(ui)
     now = datetime.now(UTC)
     held = directory.everything()
     for problem in directory.problems:
@@ -98,7 +116,7 @@ def show(
     """Show everything that is known about a peer."""
     from peerauth.cli.describe import aligned, certificate_lines, peer_facts, settings_lines
 
-    _, directory = open_peers(ui)
+    directory = open_directory(ui)
     _checked(name)
     peer = _peer(directory, name)
     certificates = directory.certificates(name)
@@ -139,7 +157,7 @@ def remove(
     """
     from peerauth.trust.peers import no_such_peer
 
-    config, directory = open_peers(ui)
+    directory = open_directory(ui)
     names = list(dict.fromkeys(_checked(name) for name in names))
     missing = [name for name in names if not directory.left_of(name)]
     if missing and not missing_ok:
@@ -152,19 +170,19 @@ def remove(
         pins = directory.remove(name)
         removed.append({"name": name, "fingerprints": pins})
         ui.say(f"removed {name}")
-        _shut_out(ui, config, name, pins)
+        _shut_out(ui, name, pins)
     if ui.json:
         ui.emit({"removed": removed, "missing": missing})
 
 
-def _shut_out(ui: Ui, config: Config, name: str, pins: Sequence[Fingerprint]) -> None:
+def _shut_out(ui: Ui, name: str, pins: Sequence[Fingerprint]) -> None:
     """See to it that who was removed does not come back by its invitation, and say where another way is left."""
     from peerauth.store.invitations import Invitations
     from peerauth.store.pending import forget_peer
     from peerauth.store.state import State
 
-    forget_peer(State(config.path.parent), name)
-    for invitation in Invitations(State(config.path.parent)).forget(pins, datetime.now(UTC)):
+    forget_peer(State(ui.home), name)
+    for invitation in Invitations(State(ui.home)).forget(pins, datetime.now(UTC)):
         ui.warn(
             f"{name} has an invitation that is still good: with another certificate it can join once more",
             f"peerauth invite --revoke {invitation.id.hex()}",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from peerauth.server.commands import Commands
     from peerauth.server.job import Choose, Job
     from peerauth.server.server import Server
+    from peerauth.server.signals import Kept
     from peerauth.server.site import Reload, Site
     from peerauth.store.config import Config, Service
     from peerauth.store.own import Own
@@ -50,6 +51,9 @@ def offer(
     `tunnels`: what leads to peers meanwhile; None where that is not asked for. `choose`: what of config.toml is run, where
     that is followed.
     """
+    from peerauth.server.signals import Kept
+
+    kept = [Kept(number) for number in (signal.SIGHUP, signal.SIGUSR1)] if sys.platform != "win32" else []
     config = own.config
     _check_roots(services, config)
     directory = load_peers(ui, config.peers)
@@ -73,25 +77,25 @@ def offer(
     reports = Reports(ui, config, directory)
     number = config.limits.workers if workers is None else workers
     if choose is None and not any(isinstance(service.kind, Command) for service in services):
-        _serve(ui, job, number, reports)
+        _serve(ui, job, number, reports, kept)
         return
     from peerauth.server.commands import Commands
 
     commands = Commands(config.path.parent, reports.event)
     with commands.running(services) as led:
-        _serve(ui, replace(job, services=led, commands=commands), number, reports)
+        _serve(ui, replace(job, services=led, commands=commands), number, reports, kept)
     if commands.exit_code:
         raise typer.Exit(commands.exit_code)
 
 
-def _serve(ui: Ui, job: Job, workers: int, reports: Reports) -> None:
+def _serve(ui: Ui, job: Job, workers: int, reports: Reports, kept: list[Kept]) -> None:
     from peerauth.services.app_failed import AppFailed
 
     try:
         if workers > 1:
             _with_workers(job, workers, reports)
         else:
-            run(_alone(job, reports))
+            run(_alone(job, reports, kept))
     except AppFailed as error:
         if error.trace:
             ui.notice(error.trace)
@@ -193,7 +197,7 @@ def _with_workers(job: Job, number: int, reports: Reports) -> None:
     Supervisor(job, number, reports).run()
 
 
-async def _alone(job: Job, reports: Reports) -> None:
+async def _alone(job: Job, reports: Reports, kept: list[Kept]) -> None:
     """Serve in this process: SIGTERM lets connections finish for a while, SIGINT or a second signal does not."""
     from peerauth.server.site import Reload, Site
     from peerauth.server.unless_told import unless_told
@@ -202,6 +206,8 @@ async def _alone(job: Job, reports: Reports) -> None:
     site = Site(job, server)
     reload = Reload(site, lambda: reports.list(site.places))
     told = _listen_to_signals(server, reload, reports)
+    for handler in kept:
+        handler.give()
     ended: signal.Signals | None = None
     try:
         if site.imports:
@@ -249,7 +255,7 @@ def _shown(site: Site) -> Iterator[None]:
 
     from peerauth.server.window import Standing, Window
 
-    standing = Standing(site.job.config, lambda: site.places, site.server.live.share.tally)
+    standing = Standing(lambda: site.job, lambda: site.places, site.server.live.share.tally)
     window = Window(site.job.config.path.parent, lambda: standing.facts(1))
     window.open()
     if (descriptor := window.fd) is None:

@@ -71,13 +71,14 @@ def read(home: Path) -> tuple[Config, tuple[PeerAuthError, ...]]:
     try:
         return load_config(home), ()
     except BadInput as error:
-        config = _running(home)
+        config = running(home)
         if config is None:
             raise
         return config, (error, *error.also)
 
 
-def _running(home: Path) -> Config | None:
+def running(home: Path) -> Config | None:
+    """What a server that runs here says that this node is: its name and its files."""
     from peerauth.server.window import NODE, look
     from peerauth.store.config import FILE_NAME, Config
 
@@ -124,12 +125,20 @@ def find(config: Config, mistakes: tuple[PeerAuthError, ...], now: datetime) -> 
         [*((mistake.message, mistake.hint) for mistake in mistakes), *attention],
     )
     attention = found.attention
+    if not mistakes:
+        attention += [_stale(server) for server in servers if server.get("config") not in {None, config.digest}]
     for ending in (*found.expired, *found.within(expiry.URGENT)):
         text = f"the certificate of {ending.name} {expiry.sentence(ending.not_after, now)}"
         attention.append((text, expiry.advice(ending.name, ending.not_after, now)))
     attention += [(problem.message, None) for problem in found.problems]
     attention += [("a server runs here and does not answer", None) for server in servers if not server]
     return found
+
+
+def _stale(server: dict[str, Any]) -> tuple[str, str | None]:
+    pid = server.get("pid")
+    hint = f"to have it read again: kill -HUP {pid}" if isinstance(pid, int) else None
+    return "config.toml was changed since the server read it", hint
 
 
 def _own(config: Config, now: datetime) -> tuple[Ending | None, list[tuple[str, str | None]]]:

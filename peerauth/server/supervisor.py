@@ -70,7 +70,7 @@ class Supervisor:
         """Serve until told to stop. Raises PeerAuthError: `cannot-listen`, or `worker-failed` when they cannot start."""
         try:
             self._reloading.open()
-            self._standing = Standing(self._job.config, lambda: self._estate.places(self._job), self._tally)
+            self._standing = Standing(lambda: self._job, lambda: self._estate.places(self._job), self._tally)
             self._window.open()
             with heard(*TOLD, signal.SIGCHLD) as (self._wake, self._woken):
                 self._supervise()

@@ -16,15 +16,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from peerauth.address import Address
 from peerauth.errors import PeerAuthError
 from peerauth.server.tally import Tally
 from peerauth.store import files
-from peerauth.store.config import Config, Service
+from peerauth.store.config import Service
 from peerauth.store.state import DIRECTORY
 from peerauth.store.tunnels import Tunnel
+
+if TYPE_CHECKING:
+    from peerauth.server.job import Job
 
 LARGEST: Final = 64 << 10  # bytes of an answer; a socket takes so much at once (wmem_default, socket(7))
 PATIENCE_S: Final = 2.0
@@ -103,18 +106,19 @@ def look(home: Path) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Standing:
-    """How a server stands. `config`: that of its start; `places`: its services and tunnels, and where each listens now."""
+    """How a server stands. `job`: what it does now; `places`: its services and tunnels, and where each listens now."""
 
-    config: Config
+    job: Callable[[], Job]
     places: Callable[[], Sequence[tuple[Service | Tunnel, Address]]]
     tally: Tally
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def facts(self, ready: int) -> dict[str, Any]:
         """It now, as JSON has it; so many of its workers are ready."""
-        totals, places, config = self.tally.totals, self.places(), self.config
+        totals, places, job = self.tally.totals, self.places(), self.job()
         return {
-            "node": {key: str(getattr(config, key)) for key in NODE},
+            "node": {key: str(getattr(job.config, key)) for key in NODE},
+            "config": None if job.choose is None else job.config.digest,
             "pid": os.getpid(),
             "started": f"{self.started:%Y-%m-%dT%H:%M:%SZ}",
             "workers": self.tally.workers,

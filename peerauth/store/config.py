@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -13,6 +14,7 @@ from peerauth.errors import BadInput, printable
 from peerauth.store.document import Document, together
 from peerauth.store.files import read_bounded
 from peerauth.store.kinds import Command, Hello, Kind, OnUnknown, check_on_unknown, read_kind
+from peerauth.store.nodetable import name_setting, read_node
 from peerauth.store.schema import Table, parse_span, parse_toml, read_acceptance, read_address
 from peerauth.store.socketfile import SocketFile, read_socket_file
 from peerauth.store.tunnels import Tunnel, read_tunnel
@@ -93,6 +95,7 @@ class Config:
     accept: Acceptance = "auto"  # what is done when a peer says which certificate comes next, unless its notes say
     rotation: AutoRotation | None = None
     tunnels: tuple[Tunnel, ...] = ()
+    digest: str = field(default="", compare=False)  # SHA-256 of the file, in hexadecimal
 
 
 def load_config(home: Path) -> Config:
@@ -113,10 +116,17 @@ def read_config(home: Path) -> bytes:
         raise no_home(home, FILE_NAME) from error
 
 
+def peers_of(home: Path) -> Path:
+    """Where the peers of this node are, whatever is wrong with the rest of config.toml. Raises BadInput as `load_config`."""
+    peers = read_node(parse_toml(read_config(home), home / FILE_NAME)).peers
+    assert peers is not None, "what is wrong with it was raised"
+    return peers
+
+
 def parse_config(data: bytes, home: Path) -> Config:
     """The configuration in these bytes; relative paths are relative to `home`. Raises BadInput with every mistake."""
     try:
-        return _read(parse_toml(data, home / FILE_NAME), home, [])
+        return replace(_read(parse_toml(data, home / FILE_NAME), home, []), digest=hashlib.sha256(data).hexdigest())
     except BadInput as error:
         _, document, _ = examine_config(data, home)
         raise together(document.mistakes) if document.mistakes else error from None
@@ -134,13 +144,7 @@ def examine_config(data: bytes, home: Path) -> tuple[Config, Document, dict[Addr
 
 
 def _read(document: Table, home: Path, doors: Doors) -> Config:
-    node = document.table("node")
-    name = node.attempt(lambda: _name(node))
-    key = node.attempt(lambda: node.path("key", f"{name}.key"))
-    certificate = node.attempt(lambda: node.path("certificate", f"{name}.crt"))
-    peers = node.attempt(lambda: node.path("peers", "peers"))
-    min_tls = node.choice("min_tls", ("1.2", "1.3"), "1.3")
-    node.done()
+    node = read_node(document)
     groups = _groups(document.table("groups"))
     blocks = document.tables("serve")
     services = [_service(table, groups, doors) for table in blocks]
@@ -155,11 +159,11 @@ def _read(document: Table, home: Path, doors: Doors) -> Config:
     document.done()
     return Config(
         home / FILE_NAME,
-        name or "",
-        key or home,
-        certificate or home,
-        peers or home,
-        "1.2" if min_tls == "1.2" else "1.3",
+        node.name or "",
+        node.key or home,
+        node.certificate or home,
+        node.peers or home,
+        node.min_tls,
         tuple(service for service in services if service is not None),
         groups,
         limits,
@@ -168,18 +172,6 @@ def _read(document: Table, home: Path, doors: Doors) -> Config:
         rotation,
         tuple(tunnel for tunnel in tunnels if tunnel is not None),
     )
-
-
-def _name(node: Table) -> str:
-    name = node.text("name")
-    if name is None:
-        raise node.error("name", "is missing", 'write: [node]\nname = "this-machine"')
-    return _as_setting(node, "name", name)
-
-
-def _as_setting(table: Table, key: str, name: str) -> str:
-    with table.about(key):
-        return check_name(name)
 
 
 def _groups(table: Table) -> dict[str, list[str]]:
@@ -197,7 +189,7 @@ def _groups(table: Table) -> dict[str, list[str]]:
 def _member(table: Table, group: str, member: str) -> str:
     if member.startswith("@"):
         raise table.error(group, "may not contain another group")
-    return member if member.startswith("tag:") else _as_setting(table, group, member)
+    return member if member.startswith("tag:") else name_setting(table, group, member)
 
 
 def _service(table: Table, groups: dict[str, list[str]], doors: Doors) -> Service | None:
@@ -206,7 +198,7 @@ def _service(table: Table, groups: dict[str, list[str]], doors: Doors) -> Servic
         table.wrong("listen", "is missing", 'for instance: listen = "0.0.0.0:8443"')
     else:
         doors.append((table, listen))
-    name = table.attempt(lambda: _as_setting(table, "name", table.text("name") or "default"))
+    name = table.attempt(lambda: name_setting(table, "name", table.text("name") or "default"))
     kind = table.attempt(lambda: read_kind(table))
     file = table.attempt(lambda: read_socket_file(table, listen or Address(path="/")))
     policy = table.attempt(lambda: _policy(table, name or "default", groups))

@@ -168,6 +168,19 @@ def test_remove_takes_the_certificate_and_the_notes_away(must: Run, home: Path) 
 
 
 @pytest.mark.usefixtures("peers")
+def test_what_is_wrong_with_a_service_keeps_nobody_in(run: Run, must: Run, home: Path) -> None:
+    with (home / "config.toml").open("a") as config:
+        config.write('\n[limits]\nworkers = 0\n[[serve]]\nlisen = ":0"\n')
+    assert must("peer", "list").out.startswith("alice")
+    assert "alice" in must("peer", "show", "alice").out
+    must("peer", "remove", "alice")
+    assert not (home / "peers/alice.crt").exists()
+    refused = run("peer", "rename", "bob", "robert")
+    assert refused.code == 1, "whose name is used in services that cannot be read"
+    assert "lisen" in refused.err
+
+
+@pytest.mark.usefixtures("peers")
 def test_remove_tells_a_program_which_pins_are_gone(must: Run) -> None:
     bob = {"name": "bob", "fingerprints": [fingerprint(BOB)]}
     assert must("peer", "remove", "bob", "--json").json == {"removed": [bob], "missing": []}

@@ -7,6 +7,7 @@ import os
 import re
 import select
 import signal
+import ssl
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import timedelta
@@ -206,6 +207,7 @@ def test_a_running_server_says_what_it_has_done(home_of: Home, workers: int) -> 
                 "certificate": str(home_of.home / "node.crt"),
                 "peers": str(home_of.home / "peers"),
             },
+            "config": None,  # it goes by options
             "pid": node.process.pid,
             "workers": workers,
             "workers_ready": workers,
@@ -302,6 +304,37 @@ def test_what_runs_is_said_although_the_file_cannot_be_used_any_more(home_of: Ho
             assert facts.json["servers"] == good["servers"]
             assert facts.json["certificate"] == good["certificate"]
     assert peerauth("status", "--home", home_of.home).code == 1, "nothing runs, and nothing is known"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_change_that_the_server_has_not_read_is_said(home_of: Home, workers: int) -> None:
+    service = '[[serve]]\nlisten = "127.0.0.1:0"'
+    with serving(home_of, listen=None, settings=service, workers=workers) as node:
+        node.hears("listening")
+        assert peerauth("status", "--home", home_of.home, "--check").code == 0
+        home_of.configure(f"{service}\n[limits]\nworkers = {workers}\ndrain = 7\n")
+        changed = peerauth("status", "--home", home_of.home, "--check")
+        assert changed.code == 1
+        assert "config.toml was changed since the server read it" in changed.out
+        assert f"kill -HUP {node.process.pid}" in changed.out
+        node.send(signal.SIGHUP)
+        node.hears("reloaded")
+        assert peerauth("status", "--home", home_of.home, "--check").code == 0
+
+
+def test_who_is_to_go_goes_although_the_file_cannot_be_read_any_more(home_of: Home) -> None:
+    home_of.pin("alice")
+    with serving(home_of, workers=1) as node, Caller(identity("alice")).open(node.port) as tls:
+        ping(tls)
+        (home_of.home / "config.toml").write_text("nonsense")
+        assert peerauth("peer", "list", "--home", home_of.home).out.startswith("alice")
+        assert peerauth("peer", "remove", "alice", "--home", home_of.home).code == 0
+        node.hears("peer-removed", peer="alice")
+        with pytest.raises((ConnectionResetError, ssl.SSLEOFError)):
+            tls.recv(1)
+    refused = peerauth("peer", "list", "--home", home_of.home)
+    assert refused.code == 1, "nothing runs, and nobody knows where the peers are"
+    assert "config.toml:1: " in refused.err
 
 
 @pytest.fixture
