@@ -6,8 +6,9 @@ import pytest
 
 from benchmarks import report, results
 from benchmarks.goals import goals
+from benchmarks.measurements.limits import BOTH, OURS
 from benchmarks.plots import Bar, chart
-from benchmarks.results import Sample
+from benchmarks.results import Column, Sample
 from benchmarks.running import Failed
 from tests.benchmarks.sample import TIME, sheet
 from tests.benchmarks.sample import results as made
@@ -149,6 +150,18 @@ def test_the_goals_of_http_are_against_each_proxy() -> None:
     assert found == {">= 1 x Caddy": ("2.00 x", True), ">= 0.65 x nginx http": ("0.50 x", False)}
     unmeasured = [goal.reached for goal in goals(made(sheet(peerauth=[1.0]))) if goal.text.startswith("HTTP requests/s")]
     assert unmeasured == [None, None]
+
+
+def test_two_workers_beside_what_two_cores_can_do() -> None:
+    workers = sheet("workers")
+    for name, figure in (("1 worker", 100.0), ("2 workers", 130.0)):
+        workers.add(name, Sample({"rate": figure}))
+    limits = sheet("limits", Column("sign", "signatures", "1/s", "more"))
+    for name, figure in ((OURS, 500.0), (BOTH, 700.0)):
+        limits.add(name, Sample({"sign": figure}))
+    assert ("1.30 x", False) in {(goal.got, goal.reached) for goal in goals(made(workers))}
+    beside = {(goal.got, goal.reached) for goal in goals(made(workers, limits))}
+    assert ("1.30 x; two processes that only sign: 1.40 x", False) in beside
 
 
 def test_handshakes_beside_the_signatures_of_the_same_rounds() -> None:
