@@ -35,7 +35,7 @@ def open_peers(ui: Ui) -> tuple[Config, PeerDirectory]:
 
 def open_directory(ui: Ui) -> PeerDirectory:
     """The node's peers as they are now, whatever is wrong with its services: who is to go, goes. Raises BadInput."""
-    from peerauth.store.config import peers_of
+    from peerauth.store.config import load_config, peers_of
     from peerauth.store.peerdir import PeerDirectory
 
     try:
@@ -43,9 +43,7 @@ def open_directory(ui: Ui) -> PeerDirectory:
     except BadInput:
         from peerauth.cli.standing import running  # what runs was told before config.toml became unreadable
 
-        if (config := running(ui.home)) is None:
-            raise
-        path = config.peers
+        path = (running(ui.home) or load_config(ui.home)).peers  # the second names all that is wrong
     directory = PeerDirectory(path)
     directory.refresh()
     return directory

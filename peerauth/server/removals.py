@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from peerauth.audit import Audit, Event
 from peerauth.errors import PeerAuthError
@@ -22,7 +23,7 @@ from peerauth.store.watch import Change
 from peerauth.trust.fingerprint import Fingerprint
 from peerauth.trust.peers import PeerSet
 
-_TICK = 0.02  # seconds: by so much the clock of a file system may be behind
+TICK: Final = 0.02  # seconds: by so much the clock of a file system may be behind
 _SEEN_BY = 10.0  # seconds in which a change is seen, also where the directory is looked at now and then
 
 
@@ -69,7 +70,7 @@ def removed_at(directory: Path) -> datetime:
     now = time.time()
     with contextlib.suppress(OSError):
         looks = directory.stat(), directory.lstat()
-        changed = max(max(look.st_mtime, look.st_ctime) for look in looks) + _TICK
+        changed = max(max(look.st_mtime, look.st_ctime) for look in looks) + TICK
         if now - _SEEN_BY < changed < now:
             return datetime.fromtimestamp(changed, UTC)
     return datetime.fromtimestamp(now, UTC)

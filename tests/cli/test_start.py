@@ -61,12 +61,12 @@ def _held(loaded: set[str], may: set[str], own: set[str], others: int) -> None:
         (["peer", "--help"], set(), set(), 45),
         (["keygen", "--help"], set(), {"keygen", "secret", "reading"}, 50),
         (["id"], ON_DISK, {"identity", "describe", "secret", "reading"}, 130),
-        (["peer", "list"], PEERS, {"peer", "describe"}, 133),
+        (["peer", "list"], PEERS, {"peer", "describe"}, 134),
         (["id", "--words"], ON_DISK | {"mnemonic"}, {"identity", "describe", "secret", "reading"}, 130),
-        (["invite"], PEERS, {"invite", "peer", "peer_settings", "describe", "reachable"}, 146),
-        (["status"], PEERS, {"status", "standing", "describe", "peer", "strangers"}, 148),
-        (["status", "--metrics"], PEERS, {"status", "standing", "metrics", "peer", "strangers"}, 148),
-        (["peer", "add", "alice.crt"], PEERS, {"peer", "peer_add", "peer_settings", "secret", "reading"}, 143),
+        (["invite"], PEERS, {"invite", "peer", "peer_settings", "describe", "reachable"}, 147),
+        (["status"], PEERS, {"status", "standing", "describe", "peer", "strangers"}, 149),
+        (["status", "--metrics"], PEERS, {"status", "standing", "metrics", "peer", "strangers"}, 149),
+        (["peer", "add", "alice.crt"], PEERS, {"peer", "peer_add", "peer_settings", "secret", "reading"}, 144),
     ],
     ids=lambda words: " ".join(words) if isinstance(words, list) else "",
 )
@@ -100,7 +100,7 @@ def test_the_version_is_said_before_anything_is_loaded() -> None:
 
 @pytest.mark.parametrize(
     ("target", "may", "others"),
-    [(["--target", "127.0.0.1:9"], ENGINE, 251), ([], HELLO, 308), (["--root", str(Path(__file__).parent)], HELLO, 320)],
+    [(["--target", "127.0.0.1:9"], ENGINE, 253), ([], HELLO, 310), (["--root", str(Path(__file__).parent)], HELLO, 322)],
     ids=["relay", "hello", "files"],
 )
 def test_a_server_that_relays_loads_no_http_server(home: Path, target: list[str], may: set[str], others: int) -> None:

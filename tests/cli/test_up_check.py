@@ -168,7 +168,7 @@ def test_whoever_does_not_ask_hears_the_same_of_what_is_written(run: Run, home: 
     (home / "config.toml").write_bytes(text.encode(errors="surrogateescape"))
     checked = [line for line in run("up", "--check").err.splitlines() if line.startswith(("error: ", "hint: "))]
     assert sum(line.startswith("error: ") for line in checked) == len(expected)
-    for words in (["up"], ["serve"], ["peer", "list"]):
+    for words in (["up"], ["serve"], ["peer", "pending"]):
         result = run(*words)
         assert result.code == 1
         assert result.err.splitlines() == checked
