@@ -42,15 +42,6 @@ def connected(server: ssl.SSLContext, client: ssl.SSLContext) -> Iterator[tuple[
             yield theirs, ours
 
 
-@pytest.fixture
-def three(node: Nodes) -> tuple[Node, Node, Node]:
-    """A server's node, a peer of it that will go, and one that stays."""
-    a, gone, stays = node("a"), node("gone"), node("stays")
-    for who in (gone, stays):
-        who.knows(a)
-    return a.knows(gone, stays), gone, stays
-
-
 def test_what_a_removed_peer_sends_is_not_read(three: tuple[Node, Node, Node]) -> None:
     a, gone, stays = three
     server = a.server()
